@@ -112,6 +112,7 @@ static void perform_room_out(struct egress *egress, struct runner *runner, struc
     if (room_out_done(room))
         egress_post(egress, runner, turn->self,
                     message_create(MESSAGE_ROOM_MORE, sizeof(struct message)));
+    runner->pauses = room_out_is_left(room);
 }
 
 static void perform(struct egress *egress, struct runner *runner, struct turn *turn,

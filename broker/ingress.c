@@ -127,7 +127,8 @@ static void on_begin(void *context, void *thread_, uint64_t now_ms)
 }
 
 /* An I/O thread runs what its batch caused. Beyond this many turns it looks at its sockets first
- * and leaves the rest to whoever is free. */
+ * and leaves the rest to whoever is free; but a turn that asked for a pause is only looked away
+ * from, and wakes nobody. */
 enum { BATCH_TURNS_MAX = 4096 };
 
 static bool on_batch_end(void *context, void *thread_)
@@ -137,7 +138,8 @@ static bool on_batch_end(void *context, void *thread_)
     scheduler_run(ingress->scheduler, &thread->runner, BATCH_TURNS_MAX);
     if (!scheduler_backlog(ingress->scheduler))
         return false;
-    scheduler_wake(ingress->scheduler);
+    if (!thread->runner.pauses)
+        scheduler_wake(ingress->scheduler);
     return true;
 }
 

@@ -6,8 +6,12 @@
 #include "room/private.h"
 
 /* What is on its way to the members: bundles in their order, of which the oldest few go to all
- * members, some thousand places in a turn, before the next ones follow. So each member gets them in
- * one order, and a turn has an end however many there are.
+ * members, some hundred places in a turn, before the next ones follow. So each member gets them in
+ * one order, and a turn has an end however many there are. Between two turns sockets are looked at:
+ * each member is a send, and who has nothing to do with the room waits for some hundred of them at
+ * most. What is published meanwhile becomes one bundle, not one for each turn. A room of a thousand
+ * is better off in one turn: what comes while it sends is read when it has sent to all, and fills
+ * one bundle; in slices a part of it comes too late for that.
  *
  * Who joins meanwhile stands behind the place that the fan-out has come to and gets bundles that
  * hold nothing new for him: his position says so, at his own actor. */
@@ -53,7 +57,9 @@ struct room_out room_out_next(const struct room *room)
 {
     uint32_t batch = batch_of(room);
     CHECK(batch > 0 && batch <= room->out_count);
-    uint32_t step = ROOM_SLICE / batch;
+    uint32_t step = room->count <= ROOM_WHOLE ? ROOM_POSTS : ROOM_SLICE; /* places have holes */
+    if (step > ROOM_POSTS / batch)
+        step = ROOM_POSTS / batch;
     uint32_t left = room->places - room->out_place;
     return (struct room_out){.bundles = room->out,
                              .count = batch,
@@ -96,10 +102,15 @@ bool room_out_done(struct room *room)
         room->out_ready -= out.count;
         room->out_batch = room->out_place = 0;
     }
-    bool more = room->out_ready > 0 || room->gone;
+    bool more = room->out_ready > 0 || room->gone || room->item_count > 0;
     bool tell = more && !room->told_more;
     room->told_more = room->told_more || more;
     return tell;
+}
+
+bool room_out_is_left(const struct room *room)
+{
+    return room->out_ready > 0;
 }
 
 void out_free(struct room *room)

@@ -11,7 +11,9 @@ enum {
     ROOM_ASKS_MAX = 1024,  /* Joins that wait for the owner */
     ROOM_EVENT_MS = 250,   /* for which the roster's changes are gathered, without a tick */
     ROOM_HINT_MS = 250,    /* after which who missed something is told so */
-    ROOM_SLICE = 4096,     /* posts in one turn */
+    ROOM_WHOLE = 1024,     /* so many members are posted to in one turn... */
+    ROOM_SLICE = 128,      /* ... and of more so many */
+    ROOM_POSTS = 4096,     /* in one turn, when there are several bundles */
     ROOM_WAITING_MAX = 64, /* bundles that wait for members; beyond that it is BUSY */
 };
 
@@ -100,6 +102,12 @@ struct room {
     uint64_t hint_ms;
     uint64_t timer_ms; /* a tick is on its way for then; 0: none is */
 };
+
+/* Some of the members have got the oldest bundles, others have not. */
+static inline bool room_is_sending(const struct room *room)
+{
+    return room->out_batch != 0;
+}
 
 static inline bool room_is_open(const struct room *room)
 {

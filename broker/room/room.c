@@ -223,7 +223,8 @@ static void earlier(uint64_t *due_ms, uint64_t when_ms)
 static void arm(struct room *room, struct turn *turn)
 {
     uint64_t due_ms = UINT64_MAX;
-    earlier(&due_ms, room->flush_ms);
+    if (!room_is_sending(room))
+        earlier(&due_ms, room->flush_ms);
     earlier(&due_ms, room->event_ms);
     earlier(&due_ms, room->hint_ms);
     earlier(&due_ms, join_due_ms(room));
@@ -248,7 +249,7 @@ void room_finish(struct room **state, struct turn *turn)
         publish_seal(room, turn); /* what was published before they came or went */
         roster_tell(room, turn);
     }
-    if (room->closing || is_due(room->flush_ms, turn)) {
+    if (room->closing || (is_due(room->flush_ms, turn) && !room_is_sending(room))) {
         publish_seal(room, turn);
         room->flush_ms = 0;
         room->out_ready = room->out_count;

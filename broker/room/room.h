@@ -49,4 +49,7 @@ void room_out_missed(struct room *room, uint32_t place);
 /* They are posted up to `to`. True: more members are to get them, in a turn of its own. */
 bool room_out_done(struct room *room);
 
+/* Bundles wait for members still. */
+bool room_out_is_left(const struct room *room);
+
 #endif

@@ -30,12 +30,13 @@ static inline uint32_t actor_generation(actor_handle handle)
 
 /* A thread that runs turns. One per thread, made by whoever owns the thread. */
 struct runner {
-    unsigned index;          /* its block of the metrics */
-    bool drains;             /* it runs what it lists before it sleeps, so its posts wake nobody */
-    uint64_t now_ms;         /* monotonic; read once per batch by the owner */
-    uint64_t wall_ms;        /* for stamps */
-    unsigned turns;          /* that it has run */
-    void *scratch;           /* the owner's, for the behaviours */
+    unsigned index;   /* its block of the metrics */
+    bool drains;      /* it runs what it lists before it sleeps, so its posts wake nobody */
+    uint64_t now_ms;  /* monotonic; read once per batch by the owner */
+    uint64_t wall_ms; /* for stamps */
+    unsigned turns;   /* that it has run */
+    bool pauses;      /* the last turn has more to do, and wants sockets to be looked at before */
+    void *scratch;    /* the owner's, for the behaviours */
     _Atomic uint64_t *beats; /* counts the rounds of a worker, for whoever looks; may be NULL */
     struct thread_mark mark; /* of the thread that runs turns with it now */
 };

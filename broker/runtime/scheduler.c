@@ -322,7 +322,8 @@ size_t scheduler_run(struct scheduler *scheduler, struct runner *runner, size_t 
     bool marked = on_thread(&runner->mark);
     if (!marked)
         thread_begin(&runner->mark);
-    while (turns < turns_max && ring_pop(&scheduler->ring, &slot)) {
+    runner->pauses = false;
+    while (turns < turns_max && !runner->pauses && ring_pop(&scheduler->ring, &slot)) {
         run_turn(scheduler, runner, slot);
         turns++;
         if (ring_length(&scheduler->ring) > scheduler->options.wake_backlog &&

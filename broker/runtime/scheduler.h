@@ -56,8 +56,8 @@ void scheduler_tell(struct scheduler *scheduler, struct runner *runner, actor_ha
 int scheduler_post_from(struct scheduler *scheduler, struct runner *runner, actor_handle from,
                         actor_handle to, struct message *message, uint32_t max);
 
-/* Runs listed actors until none is listed or `turns_max` turns are done. Gives the turns. The
- * caller has set runner->now_ms. */
+/* Runs listed actors until none is listed, `turns_max` turns are done, or one of them has set
+ * runner->pauses. Gives the turns. The caller has set runner->now_ms. */
 size_t scheduler_run(struct scheduler *scheduler, struct runner *runner, size_t turns_max);
 
 /* Goes on with a turn that finish() held, by the behaviour's resume(), and ends it unless that

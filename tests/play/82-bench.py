@@ -447,6 +447,15 @@ def scene_room():
         check("no class of rooms" in bench.errors, f"it does not say why: {bench.errors}")
 
 
+def scene_a_room_that_is_told_in_slices():
+    """More members than one turn posts to."""
+    members = scaled(1500, 1100)
+    with Broker(ROOMS) as broker:
+        for arguments in (("-w", "3", "--burst"), ("-w", "20"), ("-w", "3", "--room", "tick:")):
+            result = measured("room", "-u", str(members), *arguments, broker=broker)
+            check_room(result, members)
+
+
 def scene_members_who_are_away():
     """They get what the history has, and are told of the rest."""
     with Broker(ROOMS) as broker:
@@ -967,6 +976,7 @@ if __name__ == "__main__":
         scene_herd,
         scene_herd_that_is_put_off,
         scene_room,
+        scene_a_room_that_is_told_in_slices,
         scene_members_who_are_away,
         scene_it_finds_what_a_room_leaves_out,
         scene_it_finds_what_is_wrong,

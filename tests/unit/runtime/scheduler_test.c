@@ -15,7 +15,7 @@
 
 enum { TURN_MESSAGES = 4, ACTORS = 8, JOURNAL_MAX = 256 };
 
-enum { KIND_PLAIN, KIND_END_TURN, KIND_HOLD, KIND_RETIRE, KIND_RETIRE_AND_END };
+enum { KIND_PLAIN, KIND_END_TURN, KIND_HOLD, KIND_RETIRE, KIND_RETIRE_AND_END, KIND_PAUSE };
 
 struct note {
     struct message header;
@@ -93,6 +93,8 @@ static bool on_receive(void *context, struct runner *runner, actor_handle self, 
         fixture->hand_on = false;
         assert_int_equal(post(fixture, self, KIND_PLAIN, 1000), 0);
     }
+    if (kind == KIND_PAUSE)
+        runner->pauses = true;
     if (kind == KIND_HOLD)
         counts->verdict = VERDICT_HOLD;
     if (kind == KIND_RETIRE || kind == KIND_RETIRE_AND_END)
@@ -251,6 +253,22 @@ static void a_busy_actor_lets_the_others_run(void **state)
     expect_received(fixture, TURN_MESSAGES, 2);
     expect(fixture, FINISHED, TURN_MESSAGES + 2);
     expect_no_more(fixture);
+}
+
+/* The run ends behind that turn, once. */
+static void a_turn_can_ask_for_a_pause(void **state)
+{
+    struct fixture *fixture = *state;
+    actor_handle ann = claim(fixture, "ann");
+    actor_handle bob = claim(fixture, "bob");
+    assert_int_equal(post(fixture, ann, KIND_PAUSE, 0), 0);
+    post_many(fixture, bob, 100, 1);
+    post_many(fixture, claim(fixture, "cid"), 200, 1);
+    assert_int_equal(run(fixture, 100), 1);
+    assert_true(scheduler_backlog(fixture->scheduler));
+    assert_int_equal(run(fixture, 100), 2);
+    assert_false(scheduler_backlog(fixture->scheduler));
+    assert_false(fixture->runner.pauses);
 }
 
 static void a_behaviour_can_end_its_turn(void **state)
@@ -525,6 +543,7 @@ int main(void)
         WITH_FIXTURE(an_idle_actor_is_listed_again_by_the_next_post),
         WITH_FIXTURE(a_turn_has_a_limit),
         WITH_FIXTURE(a_busy_actor_lets_the_others_run),
+        WITH_FIXTURE(a_turn_can_ask_for_a_pause),
         WITH_FIXTURE(a_behaviour_can_end_its_turn),
         WITH_FIXTURE(what_a_turn_posts_to_itself_is_received),
         WITH_FIXTURE(a_held_turn_waits_until_it_is_continued),
