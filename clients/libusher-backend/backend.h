@@ -9,6 +9,8 @@
  * queue.c     commands that wait
  * submit.c    commands under way: batches, results
  * presence.c  the cursor in the presence stream, gaps, snapshots
+ * rooms.c     rooms: their mail and commands
+ * friends.c   the same of friends
  * query.c     blocking queries, on a connection of their own
  * channel.c   one REQ socket with one request at a time; the only one that knows nng */
 

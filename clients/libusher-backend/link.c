@@ -9,6 +9,7 @@
 
 #include "common/chance.h"
 #include "common/check.h"
+#include "libusher-backend/friends.h"
 #include "libusher-backend/pack.h"
 #include "libusher-backend/rooms.h"
 #include "proto/link_frame.h"
@@ -401,6 +402,8 @@ static void fetch_batch(struct usher_backend *backend, const Usher__V1__Batch *b
             rooms_ask(backend, mail->ask);
         else if (mail->body_case == USHER__V1__MAIL__BODY_NEWS)
             rooms_news(backend, mail->news);
+        else if (mail->body_case == USHER__V1__MAIL__BODY_WATCH)
+            friends_ask(backend, mail->watch);
         backend->mail_done = mail->seq;
     }
     presence_batch(backend, batch);

@@ -128,6 +128,21 @@ struct usher_backend_room_member {
     bool carry; /* it goes with him to his next login */
 };
 
+/* --- friends ------------------------------------------------------------- */
+
+/* This user wants to watch others, and the node has friends.mode service: which of them may he?
+ * usher_backend_grant names them; usher_backend_reply with any status but 0 means none of them.
+ * Without a reply he watches nobody by it. */
+struct usher_backend_watch_ask {
+    struct usher_backend_call_id id;
+    const char *user;
+    uint64_t epoch;
+    const char *const *targets;
+    size_t target_count;
+    uint32_t timeout_ms; /* what is left of friends.ask_ms */
+    bool redelivered;    /* another instance may have seen it before */
+};
+
 enum usher_backend_kind {
     USHER_BACKEND_ONLINE = 1,
     USHER_BACKEND_DETACHED = 2, /* connection lost; may resume until until_ms */
@@ -183,7 +198,7 @@ enum usher_backend_code {
     USHER_BACKEND_ROOM_FULL = 10,
     USHER_BACKEND_NOT_MEMBER = 11,
     USHER_BACKEND_RATE_LIMITED = 12,
-    USHER_BACKEND_FULL = 13,  /* he is in too many rooms, or there are too many */
+    USHER_BACKEND_FULL = 13,  /* a limit of users, rooms or targets is reached */
     USHER_BACKEND_LOST = 100, /* the link broke before the answer: done once or not at all */
 };
 
@@ -196,7 +211,8 @@ struct usher_backend_result {
     unsigned code;     /* enum usher_backend_code */
     uint32_t accepted; /* pushes: how many inboxes took it; transient: to how many it went */
     const struct usher_backend_failure *failures;
-    size_t failure_count; /* pushes: who did not get it, as far as the answer had room */
+    size_t failure_count; /* pushes: who did not get it, as far as the answer had room; of
+                           * watch_list: who is not watched */
     uint32_t dropped;     /* transient pushes: to how many it did not go, who are no failures */
     const struct usher_backend_room *room; /* of room_open and room_publish, with the offset of the
                                             * message; else NULL */
@@ -232,6 +248,8 @@ struct usher_backend_callbacks {
     void (*on_room_ask)(void *context, const struct usher_backend_room_ask *ask);
     /* Acknowledged when it returns. */
     void (*on_room_news)(void *context, const struct usher_backend_room_news *news);
+    /* Without this callback this instance lets nobody watch anybody. */
+    void (*on_watch_ask)(void *context, const struct usher_backend_watch_ask *ask);
 };
 
 enum { USHER_BACKEND_URLS_MAX = 8 };
@@ -347,6 +365,28 @@ int usher_backend_room_remove(struct usher_backend *backend, const char *room,
 /* To all members, in the one order of the room. */
 int usher_backend_room_publish(struct usher_backend *backend, const char *room, const void *payload,
                                size_t payload_size, uint64_t token);
+
+/* Whom a user watches, where the node has friends.mode backend. The result is that of a push, of
+ * the targets: `accepted`, and a failure for each whose name is none, or who is watched by too
+ * many. */
+enum usher_backend_watch_mode {
+    USHER_BACKEND_WATCH_SET = 0, /* these and no others */
+    USHER_BACKEND_WATCH_ADD = 1,
+    USHER_BACKEND_WATCH_REMOVE = 2, /* when it is answered, he is told nothing more of them */
+};
+struct usher_backend_watch_list {
+    const char *user;
+    uint64_t epoch; /* 0: any login */
+    enum usher_backend_watch_mode mode;
+    const char *const *targets;
+    size_t target_count;
+};
+int usher_backend_watch_list(struct usher_backend *backend,
+                             const struct usher_backend_watch_list *list, uint64_t token);
+
+/* Answers a usher_backend_watch_ask, at once or later: he may watch these of those he asked for. */
+int usher_backend_grant(struct usher_backend *backend, struct usher_backend_call_id id,
+                        const char *const *targets, size_t target_count);
 
 /* Asks for no new users from now on. */
 int usher_backend_drain(struct usher_backend *backend, uint64_t token);

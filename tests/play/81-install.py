@@ -44,7 +44,16 @@ SERVICE = r"""
 
 int main(void)
 {
-    puts(usher_backend_default_url());
+    const struct usher_backend_watch_list list = {.user = "ann", .mode = USHER_BACKEND_WATCH_SET};
+    const char *url = usher_backend_default_url();
+    struct usher_backend_options options = {.urls = &url, .url_count = 1, .service = "people"};
+    struct usher_backend *backend;
+    if (usher_backend_open(&backend, &options) != 0 ||
+        usher_backend_watch_list(backend, &list, 1) != 0 ||
+        usher_backend_grant(backend, (struct usher_backend_call_id){1, 1}, NULL, 0) != 0)
+        return 1;
+    usher_backend_close(backend);
+    puts(url);
     return 0;
 }
 """
