@@ -35,8 +35,8 @@ struct room_ask {
 struct user_call_message *room_ask_create(const struct room_ask *ask);
 
 /* One way: what finds no instance, or no room in its mail, is gone, and counted
- * (room_news_lost). A room has a share of the mail of its own, as large as that of a user's one-way
- * calls. What one link frame does not carry must not be in it: payload + 512 bytes. */
+ * (room_news_lost). A room has a share of the mail of its own (rooms.news_waiting). What one link
+ * frame does not carry must not be in it: payload + 512 bytes. */
 struct room_news {
     struct bytes room, owner;
     uint64_t incarnation, news_seq;

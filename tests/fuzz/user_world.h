@@ -57,6 +57,7 @@ static const struct limits world_limits = {
     .limits_takeovers_per_minute = 0,
     .limits_calls_per_user = 3,
     .limits_one_way_calls_per_user = 3,
+    .rooms_news_waiting = 3,
     .link_calls_max = 6,
     .limits_call_timeout_ms = 5000,
     .limits_call_timeout_max_ms = 20000,

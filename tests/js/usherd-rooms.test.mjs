@@ -110,7 +110,6 @@ async function publishAll(client, name, texts, told) {
 
 before(async () => {
     const options = { "link.grace_ms": 300, "rooms.publish_per_second": 10000 };
-    options["limits.one_way_calls_per_user"] = 10000; // so many news of a room may wait for its owner
     const classes = { "rooms.classes": CLASSES.join(",") };
     broker = await Usherd.start({ ...options, ...classes, "friends.mode": "open" });
     watched = await Usherd.start({ "friends.mode": "service", "friends.service": "people" });

@@ -15,7 +15,6 @@ OPTIONS = {
     "link.park_ms": 200,
     "link.grace_ms": 300,
     "link.fetch_timeout_ms": 60000,
-    "limits.one_way_calls_per_user": 10000,  # so many news of a room may wait for its owner
     "rooms.publish_per_second": 10000,
     "rooms.classes": "owned:* create=service join=service roster=list owner=keeper "
     "follow=messages idle=1m",

@@ -807,6 +807,7 @@ static const struct limits stage_limits = {
     .limits_turn_messages = 4,
     .limits_calls_per_user = 2000,
     .limits_one_way_calls_per_user = 3,
+    .rooms_news_waiting = 3,
     .link_calls_max = 6,
     .limits_call_timeout_ms = 5000,
     .limits_call_timeout_max_ms = 20000,

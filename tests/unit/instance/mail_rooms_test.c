@@ -188,7 +188,7 @@ static void names_may_be_as_long_as_they_can(void **state)
     struct stage *stage = *state;
     char name[USERNAME_BYTES_MAX + 1] = {0};
     memset(name, 'n', USERNAME_BYTES_MAX);
-    stage->limits.limits_one_way_calls_per_user = 1;
+    stage->limits.rooms_news_waiting = 1;
     link_hello(stage, 50, 1);
     ask(stage, 1, name, name);
     tell(stage, 1, name);
