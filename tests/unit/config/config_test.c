@@ -446,6 +446,27 @@ static void expect_tls(const char *one, const char *two, const char *three, int 
     options_fini(&run.options);
 }
 
+/* Who may see everybody is as much a secret as who anybody is. */
+static void test_open_friends(void **state)
+{
+    (void)state;
+    static const char *const places[] = {"listen.tcp=0.0.0.0:1", "proxy.from=127.0.0.1",
+                                         "ws.forwarded_from=::1"};
+    static const char *const says[] = {"friends.mode: open shows everybody to everybody",
+                                       "proxy.from: it is set, and friends.mode is open",
+                                       "ws.forwarded_from: it is set, and friends.mode is open"};
+    expect_tls("listen.tcp=127.0.0.1:1", "auth.mode=service", "friends.mode=open", 78,
+               "auth.service"); /* of itself it is allowed there */
+    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
+        expect_tls(places[i], "auth.mode=token", "friends.mode=open", 78, says[i]);
+        struct run run;
+        load(&run, "--set", places[i], "--set", "friends.mode=open", "--set",
+             "auth.allow_open_network=true", NULL);
+        assert_int_equal(run.result, 0);
+        options_fini(&run.options);
+    }
+}
+
 static void test_tls(void **state)
 {
     (void)state;
@@ -907,6 +928,7 @@ int main(void)
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_open_network),
+        cmocka_unit_test(test_open_friends),
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_proxies),
         cmocka_unit_test(test_what_no_browser_says),
