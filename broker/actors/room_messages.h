@@ -96,6 +96,7 @@ struct room_pull_message {
     bool back;     /* he was away */
     bool fresh;    /* he knows of nothing: RoomState(NONE), and what comes from now on */
     bool resumed;  /* he named the position: RoomState(COMPLETE) or (PARTIAL) in any case */
+    bool partial;  /* it is (PARTIAL): something before the position is gone */
     bool roster;   /* he has missed what the roster said */
 };
 
@@ -146,8 +147,10 @@ struct room_state_message {
     uint64_t epoch;   /* of the login that it is about */
     uint64_t request; /* of the Join that it answers; 0: none */
     uint16_t code;    /* an Error.Code: the Join is refused, and the rest but `bytes` is nothing */
-    uint16_t joined : 1; /* he is a member from now on, or still */
-    uint16_t again : 1;  /* he was one before: his position stays as it is */
+    uint16_t joined : 1;   /* he is a member from now on, or still */
+    uint16_t again : 1;    /* he was one before, and but for `recovers` his position stays */
+    uint16_t recovers : 1; /* he named a position, and begins at `offset` */
+    uint16_t partial : 1;  /* something before that is gone */
     uint16_t carry : 1;
     uint16_t live : 1; /* nothing is missing behind `offset` */
     uint16_t owed : 1; /* only a hint: messages up to `offset` were for him and did not come */

@@ -128,9 +128,11 @@ static struct message *next_message(struct fan *fan, uint32_t bundle, uint32_t l
 }
 
 /* 0, or why he does not have all of them. */
-static int post_to(struct fan *fan, actor_handle user, uint32_t left, bool only_last)
+static int post_some(struct fan *fan, actor_handle user, uint32_t left)
 {
-    for (uint32_t i = only_last ? fan->out.count - 1 : 0; i < fan->out.count; i++) {
+    for (uint32_t i = 0; i < fan->out.count; i++) {
+        if (fan->out.bundles[i]->kind == ROOM_CLOSED)
+            break; /* post_end has it */
         struct message *message = next_message(fan, i, left);
         int error = message == NULL
                         ? -ENOBUFS
@@ -143,6 +145,20 @@ static int post_to(struct fan *fan, actor_handle user, uint32_t left, bool only_
         fan->posted++;
     }
     return 0;
+}
+
+/* The last that he hears of the room, whatever else found no room in his mailbox: nobody would be
+ * there to tell him later, and he would be a member of nothing for ever. It is one small message
+ * for each of his rooms. */
+static int post_end(struct fan *fan, actor_handle user, uint32_t left)
+{
+    struct message *message;
+    MEMORY_MUST((message = next_message(fan, fan->out.count - 1, left)) != NULL, "a room's end");
+    int error = scheduler_post(fan->rooms->scheduler, fan->runner, user, message);
+    if (error != 0)
+        message_destroy(message);
+    fan->posted += error == 0;
+    return error;
 }
 
 uint32_t rooms_fan_out(const struct rooms_directory *rooms, struct runner *runner,
@@ -160,7 +176,10 @@ uint32_t rooms_fan_out(const struct rooms_directory *rooms, struct runner *runne
             user = room_out_member(room, place, true);
         if (user == 0)
             continue;
-        int error = full && !closes ? -ENOBUFS : post_to(&fan, user, out->to - place, away);
+        uint32_t left = out->to - place;
+        int error = away ? 0 : full ? -ENOBUFS : post_some(&fan, user, left);
+        if (closes && error != -ESRCH)
+            error = post_end(&fan, user, left);
         if (error == -ESRCH)
             room_out_gone(room, place);
         else if (error != 0)

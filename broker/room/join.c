@@ -64,7 +64,9 @@ static void tell_joined(const struct room *room, const struct member *member,
         state_for(room, member, (struct bytes){frames.data, frames.size}, turn);
     state->request = join->user_request;
     state->joined = true;
-    state->again = again && !join->recover;
+    state->again = again;
+    state->recovers = join->recover;
+    state->partial = !replay.complete;
     state->live = replay.from >= room->sealed;
     state->offset = replay.from;
     turn_post(turn, member->user, &state->header);
@@ -92,10 +94,11 @@ void member_pull(struct room *room, struct room_pull_message *pull, struct turn 
     }
     struct replay replay = pull->fresh ? (struct replay){room->offset, true}
                                        : replay_of(room, pull->incarnation, pull->offset);
+    replay.complete = replay.complete && !pull->partial;
     bool roster = pull->roster || member->roster_owed;
     members_set_owed(room, member, false);
     member->roster_owed = false;
-    if (pull->fresh || pull->resumed || roster || !replay.complete)
+    if (pull->fresh || pull->resumed || pull->request != 0 || roster || !replay.complete)
         roster_state(room, turn, pull->request,
                      pull->fresh       ? USHER__V1__ROOM_STATE__REPLAY__NONE
                      : replay.complete ? USHER__V1__ROOM_STATE__REPLAY__COMPLETE

@@ -207,6 +207,7 @@ static void pull_one(struct session *session, struct membership *membership, str
     pull->back = true;
     pull->fresh = membership->fresh;
     pull->resumed = membership->resumed;
+    pull->partial = membership->partial;
     pull->roster = membership->roster;
     membership->roster = false;
     rooms_set(session, membership, MEMBER_PULLING);
@@ -259,7 +260,7 @@ static void come_back(struct session *session, struct rooms *rooms)
         if (was_member(membership))
             continue;
         membership->fresh = true;
-        membership->resumed = false;
+        membership->resumed = membership->partial = false;
         membership->pull++; /* whatever is on its way was for another connection */
         rooms_set(session, membership, MEMBER_BEHIND);
     }
@@ -318,7 +319,7 @@ void rooms_carry(struct session *session, struct membership *membership, struct 
 {
     membership->request = 0;
     membership->fresh = true;
-    membership->resumed = false;
+    membership->resumed = membership->partial = false;
     struct room_pull_message *move = message_create(MESSAGE_ROOM_PULL, sizeof(*move));
     memset((uint8_t *)move + sizeof(move->header), 0, sizeof(*move) - sizeof(move->header));
     move->user = turn->self;

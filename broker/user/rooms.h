@@ -38,6 +38,7 @@ struct membership {
     bool carry : 1;
     bool fresh : 1;   /* the client knows nothing of it: NONE is to be said */
     bool resumed : 1; /* it has named a position: COMPLETE or PARTIAL is to be said */
+    bool partial : 1; /* with `resumed`: it is PARTIAL */
     bool roster : 1;  /* it has missed something of the roster */
     uint64_t request; /* id of a Join that the next RoomState answers; 0: none */
     struct allowance rate;
@@ -84,6 +85,10 @@ void rooms_pull(struct session *session, struct turn *turn);
 /* To the room, of the login `epoch`; token: of an instance that waits. */
 void rooms_leave(struct turn *turn, actor_handle room, uint64_t epoch, uint8_t cause,
                  actor_handle asker, uint64_t token);
+
+/* A Join that the next RoomState was to answer: none comes for it any more, but this. */
+void rooms_answer_waiting(struct session *session, struct membership *membership, uint32_t code,
+                          const char *why, struct turn *turn);
 
 /* A RoomState without a roster goes to the connection. */
 void rooms_say(struct session *session, struct turn *turn, uint32_t number, uint64_t incarnation,

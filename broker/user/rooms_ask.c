@@ -98,6 +98,8 @@ void user_leave(struct session *session, const struct client_frame *frame, struc
         return;
     }
     uint64_t incarnation = membership->incarnation;
+    rooms_answer_waiting(session, membership, USHER__V1__ERROR__CODE__NOT_MEMBER,
+                         "you have left the room", turn);
     rooms_leave(turn, membership->room, session->epoch, USHER__V1__ROOM_NEWS__CAUSE__ASKED, 0, 0);
     rooms_remove(session, membership);
     answer_done(session, turn, frame->id, 0);

@@ -68,6 +68,17 @@ static void join_refused(struct session *session, const struct room_state_messag
     rooms_drop_empty(session);
 }
 
+void rooms_answer_waiting(struct session *session, struct membership *membership, uint32_t code,
+                          const char *why, struct turn *turn)
+{
+    uint64_t id = membership->request;
+    membership->request = 0;
+    if (!is_asked(session, id))
+        return;
+    requests_remove(&session->requests, id);
+    answer_error(session, turn, id, code, why, retry_hint_ms((uint16_t)code));
+}
+
 static void trace_state(struct session *session, const struct room_state_message *state,
                         enum trace_stage stage, struct turn *turn)
 {
@@ -94,8 +105,42 @@ static void hand_out(struct session *session, struct membership *membership,
     }
     if (is_asked(session, state->request))
         requests_remove(&session->requests, state->request);
-    membership->request = 0;
-    membership->fresh = membership->resumed = false;
+    if (membership->request == state->request)
+        membership->request = 0;
+    membership->fresh = membership->resumed = membership->partial = false;
+}
+
+/* He asked as a member, and has left or was removed since, which the room is about to hear. */
+static void joined_no_more(struct session *session, const struct room_state_message *state,
+                           struct turn *turn)
+{
+    if (is_asked(session, state->request)) {
+        requests_remove(&session->requests, state->request);
+        answer_error(session, turn, state->request, USHER__V1__ERROR__CODE__NOT_MEMBER,
+                     "you have left the room meanwhile", 0);
+    }
+    rooms_drop_empty(session);
+}
+
+/* A pull brings the RoomState, and the answer in it: when he is back, or his connection has room
+ * for it. It begins where this one did. */
+static void put_off(struct session *session, struct membership *membership,
+                    const struct room_state_message *state, struct turn *turn)
+{
+    if (is_asked(session, state->request))
+        membership->request = state->request;
+    if (!state->again || state->recovers)
+        membership->offset = state->offset;
+    if (session->conn == 0)
+        return; /* all is new to him when he comes back */
+    if (!state->again || state->recovers) {
+        membership->fresh = !state->recovers;
+        membership->resumed = state->recovers;
+        membership->partial = state->recovers && state->partial;
+    }
+    membership->pull++;
+    rooms_set(session, membership, MEMBER_BEHIND);
+    rooms_pull(session, turn);
 }
 
 /* He is a member from now on; away, if the connection was lost meanwhile. */
@@ -104,20 +149,28 @@ static void joined(struct session *session, const struct room_state_message *sta
 {
     struct membership *membership = rooms_find(session, state->room, state->incarnation);
     bool known = membership != NULL;
+    bool stays = state->again && !state->recovers;
     one_less(session);
+    if (!known && state->again) {
+        joined_no_more(session, state, turn);
+        return;
+    }
     if (!known)
         membership = rooms_add(session, state->room, state->incarnation);
     membership->carry = state->carry;
-    if (session->conn == 0) {
-        membership->request = is_asked(session, state->request) ? state->request : 0;
-        membership->offset = known ? membership->offset : state->offset;
-        if (!known)
-            rooms_tell_away(session, turn, state->room);
+    if (!known && session->conn == 0)
+        rooms_tell_away(session, turn, state->room);
+    if (is_asked(session, state->request))
+        rooms_answer_waiting(session, membership, USHER__V1__ERROR__CODE__BUSY,
+                             "another Join of the room came behind it", turn);
+    bool pulls = stays && membership->state != MEMBER_LIVE; /* that brings all of it */
+    if (session->conn == 0 || pulls || !output_takes(session, turn, state->size)) {
+        put_off(session, membership, state, turn);
         return;
     }
     trace_state(session, state, state->request != 0 ? TRACE_ACKED : TRACE_SENT, turn);
     hand_out(session, membership, state, turn);
-    if (known && state->again)
+    if (stays)
         return; /* nothing has changed for him */
     membership->pull++;
     membership->offset = state->offset;
@@ -254,13 +307,9 @@ static void take_event(struct session *session, struct membership *membership,
 static void take_closed(struct session *session, struct membership *membership,
                         const struct room_bundle *bundle, struct turn *turn)
 {
-    if (is_asked(session, membership->request)) {
-        requests_remove(&session->requests, membership->request);
-        answer_error(session, turn, membership->request, USHER__V1__ERROR__CODE__NO_ROOM,
-                     "the room is closed", 0);
-    }
+    rooms_answer_waiting(session, membership, USHER__V1__ERROR__CODE__NO_ROOM, "the room is closed",
+                         turn);
     if (session->conn == 0) {
-        membership->request = 0;
         rooms_set(session, membership, MEMBER_WAS_CLOSED);
         return;
     }
@@ -347,6 +396,8 @@ void user_room_expel(struct session *session, struct message *message, struct tu
         message_destroy(message);
         return;
     }
+    rooms_answer_waiting(session, membership, USHER__V1__ERROR__CODE__NOT_MEMBER,
+                         "a service has removed you from the room", turn);
     rooms_leave(turn, membership->room, session->epoch, USHER__V1__ROOM_NEWS__CAUSE__SERVICE,
                 order->asker, order->token);
     if (session->conn == 0) {
