@@ -82,6 +82,7 @@ static void refuse_join(struct turn *turn, struct room_join_message *join, uint1
 void rooms_refuse(struct turn *turn, struct room_call *call, uint16_t code)
 {
     bool is_join = call->header.kind == MESSAGE_ROOM_JOIN;
+    turn_count(turn, METRIC_room_messages_refused, call->header.kind == MESSAGE_ROOM_PUBLISH);
     if (is_join)
         refuse_join(turn, (struct room_join_message *)call, code);
     if (call->request != 0 && call->from_service && !is_join) {

@@ -146,7 +146,6 @@ static void refuse(struct room_join_message *join, uint16_t code, struct bytes w
     state->epoch = join->epoch;
     state->request = join->user_request;
     state->code = code;
-    turn_count(turn, METRIC_room_refusals, 1);
     turn_post(turn, join->user, &state->header);
     turn_result(turn, join->call.asker, join->call.request, 0, join->epoch, code);
     message_destroy(&join->call.header);
@@ -170,6 +169,7 @@ static void admit(struct room *room, struct room_join_message *join, struct turn
     bool by_service = join->call.request != 0;
     member->carry = join->carry;
     turn_count(turn, METRIC_room_joins, 1);
+    turn_count(turn, METRIC_room_members, 1);
     tell_joined(room, member, join, false, turn);
     turn_result(turn, join->call.asker, join->call.request, 0, join->epoch, 0);
     roster_note(room, member, USHER__V1__ROOM_CHANGE__KIND__JOINED, turn);
@@ -360,6 +360,7 @@ void member_drop(struct room *room, struct member *member, uint8_t cause, struct
                              .epoch = member->epoch},
               turn);
     turn_count(turn, METRIC_room_leaves, 1);
+    turn_count(turn, METRIC_room_members, room->closed ? 0 : (uint64_t)-1);
     members_remove(room, member);
 }
 

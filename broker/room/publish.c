@@ -73,7 +73,7 @@ static uint16_t judge(struct room *room, const struct room_publish_message *publ
         return USHER__V1__ERROR__CODE__BUSY;
     if (spend(room, turn->limits, turn->now_ms))
         return 0;
-    turn_count(turn, METRIC_room_messages_limited, 1);
+    turn_count(turn, METRIC_room_deliveries_limited, 1);
     return USHER__V1__ERROR__CODE__RATE_LIMITED;
 }
 

@@ -191,6 +191,7 @@ static void finish_closing(struct room *room, struct turn *turn)
     tell_closed(room, turn);
     room->out_ready = room->out_count;
     turn_count(turn, METRIC_rooms_closed, 1);
+    turn_count(turn, METRIC_room_members, (uint64_t)0 - room->count); /* they go with it */
     LOG(turn->log, ROOM_CLOSED, LOG_S("room", room->name), LOG_U("incarnation", room->incarnation),
         LOG_S("cause", cause_name(room->close_cause)), LOG_U("messages", room->offset));
     news_tell(

@@ -82,6 +82,9 @@ void rooms_tell_away(const struct session *session, struct turn *turn, actor_han
 /* Asks for what is missing, of one after the other, as far as the connection takes it. */
 void rooms_pull(struct session *session, struct turn *turn);
 
+/* A Join of his, or an invitation, is refused with that code. */
+void rooms_count_refusal(struct turn *turn, uint16_t code);
+
 /* To the room, of the login `epoch`; token: of an instance that waits. */
 void rooms_leave(struct turn *turn, actor_handle room, uint64_t epoch, uint8_t cause,
                  actor_handle asker, uint64_t token);

@@ -59,9 +59,12 @@ void user_join(struct session *session, const struct client_frame *frame, struct
     if (refuse_name(session, turn, frame->id, name))
         return;
     const struct room_class *class = class_of(session, turn, frame->id, name);
-    if (class == NULL)
+    if (class == NULL) {
+        rooms_count_refusal(turn, USHER__V1__ERROR__CODE__NO_ROOM);
         return;
+    }
     if (rooms_are_full(session, turn)) {
+        turn_count(turn, METRIC_room_refused_per_user, 1);
         answer_refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__ROOM_FULL,
                       "you are in as many rooms as one user may be (rooms.per_user)");
         return;

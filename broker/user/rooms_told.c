@@ -52,6 +52,34 @@ static void one_less(struct session *session)
     rooms->asked -= rooms->asked > 0;
 }
 
+void rooms_count_refusal(struct turn *turn, uint16_t code)
+{
+    switch (code) {
+    case USHER__V1__ERROR__CODE__ROOM_FULL:
+        turn_count(turn, METRIC_room_refused_members, 1);
+        break;
+    case RESULT_ROOMS_FULL:
+        turn_count(turn, METRIC_room_refused_rooms_count, 1);
+        break;
+    case USHER__V1__ERROR__CODE__NO_ROOM:
+        turn_count(turn, METRIC_room_refused_no_room, 1);
+        break;
+    case USHER__V1__ERROR__CODE__FORBIDDEN:
+        turn_count(turn, METRIC_room_refused_forbidden, 1);
+        break;
+    case USHER__V1__ERROR__CODE__TIMEOUT:
+        turn_count(turn, METRIC_room_refused_owner_silent, 1);
+        break;
+    case USHER__V1__ERROR__CODE__NO_SERVICE:
+    case USHER__V1__ERROR__CODE__SERVICE_LOST:
+        turn_count(turn, METRIC_room_refused_owner_gone, 1);
+        break;
+    default:
+        turn_count(turn, METRIC_room_refused_busy, 1);
+        break;
+    }
+}
+
 static void join_refused(struct session *session, const struct room_state_message *state,
                          struct turn *turn)
 {
@@ -60,6 +88,7 @@ static void join_refused(struct session *session, const struct room_state_messag
     char why[DETAIL_BYTES_MAX + 1];
     message_copy_text(why, sizeof(why), (struct bytes){state->bytes, state->size});
     one_less(session);
+    rooms_count_refusal(turn, state->code);
     if (is_asked(session, state->request)) {
         requests_remove(&session->requests, state->request);
         answer_error(session, turn, state->request, code, why[0] != '\0' ? why : explain(code),
@@ -276,6 +305,7 @@ static void take_messages(struct session *session, struct membership *membership
     if (!live || bundle->first > membership->offset + 1 ||
         !output_takes(session, turn, bundle->size)) {
         trace_bundle(session, turn, TRACE_DROPPED, bundle);
+        turn_count(turn, METRIC_room_behind, live);
         if (live) {
             rooms_set(session, membership, MEMBER_BEHIND);
             rooms_pull(session, turn);
@@ -377,6 +407,7 @@ void user_room_invite(struct session *session, struct message *message, struct t
     if (code == 0 && rooms_find(session, invitation->room, 0) == NULL &&
         rooms_are_full(session, turn))
         code = RESULT_ROOMS_FULL;
+    turn_count(turn, METRIC_room_refused_per_user, code == RESULT_ROOMS_FULL);
     if (code != 0)
         turn_result(turn, invitation->asker, invitation->token, 0, session->epoch, code);
     else

@@ -531,6 +531,60 @@ def check_room_closes(broker, alice, here):
     )
 
 
+def refused(member, room, code):
+    member.post("join", room=room)
+    member.expect_error(code)
+
+
+def scene_room_numbers():
+    """Every reason for which a Join is refused has its number, and members are counted as they come
+    and go, one by one or with their room."""
+    options = {
+        **with_tokens(),
+        "rooms.classes": "talk:* create=client join=any members=2,shut:* create=client join=backend,"
+        "own:* create=service join=service owner=nobody",
+        "rooms.count": 4,  # shut:1 is one, though nobody may join it
+        "rooms.per_user": 2,
+        "rooms.publish_per_second": 2,
+    }
+    with Broker(options) as broker, Member(broker, "alice") as alice, Member(broker, "bob") as bob:
+        http_ = Http(broker, CHANGE)
+        carol = Member(broker, "carol")
+        here = alice.join("talk:1")
+        bob.join("talk:1")
+        refused(carol, "talk:1", "ROOM_FULL")
+        refused(carol, "nothing", "NO_ROOM")
+        refused(carol, "shut:1", "FORBIDDEN")
+        refused(carol, "own:1", "NO_SERVICE")
+        alice.join("talk:2")
+        refused(alice, "talk:3", "ROOM_FULL")
+        carol.join("talk:3")
+        refused(bob, "talk:4", "ROOM_FULL")
+        for _ in range(2):
+            alice.publish(here, b"x")
+        alice.post("publish", room=here.room, payload=b"x")
+        alice.pump(lambda: alice.others)
+        check_equal(alice.others[0].WhichOneof("body"), "error", "the third one in a second")
+        samples, _ = http_.scrape()
+        reasons = "members no_room forbidden owner_gone per_user rooms_count".split()
+        for reason in reasons:
+            key = ("usher_room_joins_refused_total", (("reason", reason),))
+            check_equal(samples[key], 1, f"refused: {reason}")
+        limited = {"room_messages_limited": 1, "room_deliveries_limited": 0}
+        counters = http_.json("/api/stats")["counters"]
+        check_equal({name: counters[name] for name in limited}, limited, "messages limited")
+
+        def members(count):
+            return lambda: http_.json("/api/stats")["gauges"]["room_members"] == count
+
+        eventually(members(4), "four members")
+        carol.post("logout")
+        eventually(members(3), "three, when one has logged out")
+        http_.post("/api/rooms/talk:1/close", {})
+        eventually(members(1), "one, when a room of two is closed")
+        carol.close()
+
+
 # --- what operators do --------------------------------------------------------------------------
 
 
@@ -1280,6 +1334,7 @@ if __name__ == "__main__":
         scene_a_name_that_looks_like_a_step,
         scene_commands,
         scene_rooms,
+        scene_room_numbers,
         scene_timeline,
         scene_recorder,
         scene_reload,

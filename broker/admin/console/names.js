@@ -20,17 +20,21 @@ export const CLOSES = [
 export function closes(counters) {
     const known = new Set(CLOSES.map(([name]) => name));
     const others = Object.keys(counters)
-        .filter((name) => /^(closed|refused|logins_refused)_/.test(name) && !known.has(name))
+        .filter(
+            (name) =>
+                /^(closed|refused|logins_refused|room_refused)_/.test(name) && !known.has(name),
+        )
         .map((name) => [name, otherWords(name)]);
     return [...CLOSES, ...others];
 }
 
 function otherWords(name) {
-    const [, what, why] = /^(closed|refused|logins_refused)_(.*)$/.exec(name);
+    const [, what, why] = /^(closed|refused|logins_refused|room_refused)_(.*)$/.exec(name);
     const text = {
         closed: "closed",
         refused: "connection refused",
         logins_refused: "login refused",
+        room_refused: "Join of a room refused",
     }[what];
     return `${text}: ${why.replaceAll("_", " ")}`;
 }
@@ -55,7 +59,7 @@ export function acceptedBy(listener) {
 export function levels(gauges) {
     return Object.keys(gauges)
         .filter((name) =>
-            /inbox|mailbox|queue|output|mail_|waiting|store_|open_fds|files_open|actors|^rooms$|friends_pairs/.test(
+            /inbox|mailbox|queue|output|mail_|waiting|store_|open_fds|files_open|actors|^rooms$|room_members|friends_pairs/.test(
                 name,
             ),
         )

@@ -27,6 +27,7 @@ const CHARTS = [
     {
         title: "Behind, per second",
         lines: [
+            ["fell behind", "room_behind", 2],
             ["mailboxes full", "room_missed", 3],
             ["asked for what was missed", "room_pulls", 1],
             ["and it was gone", "room_partial", 4],

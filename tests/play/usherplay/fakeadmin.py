@@ -52,6 +52,8 @@ RATES = {
     "room_deliveries": 36000,
     "room_messages_refused": 3,
     "room_missed": 7,
+    "room_behind": 11,
+    "room_refused_members": 0.6,
     "room_pulls": 12,
     "room_partial": 1,
     "friends_events": 20,
