@@ -499,6 +499,26 @@ def scene_it_finds_what_a_room_leaves_out():
         check(result["gaps"] == 1 and result["lost"] >= 1, f"it is not seen: {result}")
 
 
+def scene_friends():
+    users, watch = scaled(300, 30), 20
+    with Broker({"friends.mode": "open", "friends.batch_ms": 50}) as broker:
+        result = bench("friends", "-u", str(users), "--watch", str(watch), broker=broker)
+        check_equal(
+            (result["herd_states"], result["herd_beyond"], result["flaps"], result["strange"]),
+            (users * watch, 0, 0, 0),
+            "states of the herd, frames beyond, flaps, strange",
+        )
+        check(result["states"] >= users * watch, f"too few states: {result}")
+        check(0 < result["last_login_s"] <= result["all_known_s"], f"no times: {result}")
+        check_equal(
+            bench("friends", "-u", "5", "--watch", "0", broker=broker)["frames"], 0, "frames"
+        )
+        check_equal(sessions_left(broker), 0, "sessions that a run leaves behind")
+    with Broker() as broker:
+        bench("friends", "-u", "5", broker=broker, expect=FAILED)
+        check("FORBIDDEN" in bench.errors, f"it does not say why: {bench.errors}")
+
+
 def scene_it_finds_what_is_lost():
     """A message that never comes is told after the rest has come to a halt."""
     with Broker() as broker:
@@ -979,6 +999,7 @@ if __name__ == "__main__":
         scene_a_room_that_is_told_in_slices,
         scene_members_who_are_away,
         scene_it_finds_what_a_room_leaves_out,
+        scene_friends,
         scene_it_finds_what_is_wrong,
         scene_it_finds_what_is_lost,
         scene_what_a_limit_refuses_is_not_called_lost,
