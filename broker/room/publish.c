@@ -115,9 +115,9 @@ static void append(struct room *room, const struct room_publish_message *publish
     struct bytes name = name_of(publish);
     struct bytes from = publish->call.from_service ? (struct bytes){0} : name;
     struct bytes service = publish->call.from_service ? name : (struct bytes){0};
-    size_t before = room->items.size;
-    if (room->item_count == ROOM_BUNDLE_MAX ||
-        before + name.size + publish->payload_size > ROOM_BUNDLE_BYTES_MAX)
+    size_t after = room->items.size + name.size + publish->payload_size + FRAME_MORE_BYTES;
+    if (room->item_count == ROOM_BUNDLE_MAX || after > ROOM_BUNDLE_BYTES_MAX ||
+        after > limits_frame_bytes(turn->limits))
         publish_seal(room, turn);
     MEMORY_MUST(broker_frame_room_message(&room->items, from, service, payload_of(publish),
                                           publish->time_ms) == 0,

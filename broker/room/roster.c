@@ -12,9 +12,13 @@
  * it is, not what to add, so who has the newer roster already reads them without harm. */
 
 enum {
-    EVENT_CHANGES = 64,      /* in one frame */
-    CHANGES_MAX = 1024,      /* that wait; then they leave at once */
+    EVENT_CHANGES = 64, /* in one frame */
+    CHANGES_MAX = 1024, /* that wait; then they leave at once */
+    EVENT_PART = 4,     /* of the deliveries that a room may have */
+    EVENT_MS_MAX = 10000,
     STATE_MORE_BYTES = 1024, /* in a RoomState beside the roster */
+    EVENT_MORE_BYTES = 64,   /* in a RoomEvent beside the changes */
+    CHANGE_MORE_BYTES = 8,   /* in a change beside the name */
 };
 
 static void set_row(struct change_row *row, const char *name, uint8_t kind)
@@ -46,6 +50,19 @@ static void add_row(struct room *room, struct member *member, uint8_t kind)
     member->change = room->change_count;
 }
 
+/* For how long changes are gathered. Whoever comes and goes costs a delivery to each member, which
+ * nothing else limits; so in a room that is very large events are a quarter of what may be
+ * delivered in it, and one who comes and goes all the time takes nothing from what is published. */
+static uint64_t gather_ms(const struct room *room, const struct turn *turn)
+{
+    uint64_t per_second = rooms_deliveries_per_second(turn->limits);
+    uint64_t least_ms = room->class.tick_ms != 0 ? room->class.tick_ms : ROOM_EVENT_MS;
+    uint64_t pause_ms =
+        per_second != 0 ? (uint64_t)room->count * EVENT_PART * 1000 / per_second : 0;
+    pause_ms = pause_ms < EVENT_MS_MAX ? pause_ms : EVENT_MS_MAX;
+    return pause_ms > least_ms ? pause_ms : least_ms;
+}
+
 void roster_note(struct room *room, struct member *member, uint8_t kind, struct turn *turn)
 {
     bool only_count = room->class.roster == ROOM_ROSTER_COUNT;
@@ -54,8 +71,7 @@ void roster_note(struct room *room, struct member *member, uint8_t kind, struct 
     if (room->class.roster == ROOM_ROSTER_NONE || (only_count && !counts))
         return;
     if (room->event_ms == 0)
-        room->event_ms =
-            turn->now_ms + (room->class.tick_ms != 0 ? room->class.tick_ms : ROOM_EVENT_MS);
+        room->event_ms = turn->now_ms + gather_ms(room, turn);
     if (only_count)
         return;
     if (member->change == 0)
@@ -101,14 +117,31 @@ static void tell_some(struct room *room, uint32_t from, uint32_t to, struct turn
     buffer_fini(&frame);
 }
 
+/* A frame takes one more of that name. */
+static bool event_takes(const struct turn *turn, size_t size, const char *name)
+{
+    return size + strlen(name) + CHANGE_MORE_BYTES + EVENT_MORE_BYTES <=
+           limits_frame_bytes(turn->limits);
+}
+
+/* The changes from there on that one frame takes end before it. */
+static uint32_t frame_end(const struct room *room, uint32_t from, const struct turn *turn)
+{
+    size_t size = 0;
+    uint32_t to = from;
+    while (to < room->change_count && to - from < EVENT_CHANGES &&
+           event_takes(turn, size, room->changes[to].name))
+        size += strlen(room->changes[to++].name) + CHANGE_MORE_BYTES;
+    return to;
+}
+
 void roster_tell(struct room *room, struct turn *turn)
 {
     uint32_t from = 0;
     if (room->event_ms == 0)
         return;
     do {
-        uint32_t left = room->change_count - from;
-        uint32_t to = from + (left < EVENT_CHANGES ? left : EVENT_CHANGES);
+        uint32_t to = frame_end(room, from, turn);
         tell_some(room, from, to, turn);
         from = to;
     } while (from < room->change_count);
@@ -145,6 +178,8 @@ static void put_rest(const struct room *room, const struct turn *turn, uint32_t 
             const struct member *member = &room->members[place];
             if (member->user == 0)
                 continue;
+            if (!event_takes(turn, changes.size, member->name))
+                break;
             uint32_t kind = member->away ? USHER__V1__ROOM_CHANGE__KIND__AWAY
                                          : USHER__V1__ROOM_CHANGE__KIND__JOINED;
             MEMORY_MUST(broker_frame_room_change(&changes, bytes_of_text(member->name), kind) == 0,

@@ -11,7 +11,8 @@ from usherplay.shim import SYNCS, Shim
 
 CLASSES = (
     "talk:* create=client join=any members=5000 history=64/60s,"
-    "list:* create=client join=any roster=list"
+    "list:* create=client join=any roster=list,"
+    "tick:* create=client join=any tick=200ms history=64/60s"
 )
 OPTIONS = {
     "rooms.classes": CLASSES,
@@ -137,6 +138,56 @@ def scene_many_rosters():
                 alice.read_to_end()
 
 
+class Measuring(Member):
+    """Notes how large the largest frame is."""
+
+    largest = 0
+
+    def saw(self, frame):
+        self.largest = max(self.largest, frame.ByteSize())
+
+
+def scene_small_frames():
+    """No frame about a room is larger than the Welcome says frames are."""
+    with Broker({**OPTIONS, "limits.frame_bytes": 1024}) as broker:
+        crowd = [Measuring(broker, f"{i:02}" + "x" * 62) for i in range(60)]
+        for member in crowd:
+            member.join("list:1")
+        late = Measuring(broker, "late")
+        late.join("list:1")
+        late.until("room_event", lambda event: event.members == 61)
+        slow = [member.join("tick:1") for member in crowd[:2]][0]
+        for i in range(60):
+            crowd[1].publish(slow, b"p" * 900 if i % 8 == 0 else b"p" * 50)
+        crowd[0].collect(slow, 60)
+        crowd[0].drop()
+        late.until("room_event", lambda event: any(c.kind == 1 for c in event.changes))
+        largest = max(member.largest for member in crowd + [late])
+        check(largest <= 1024, f"a frame of {largest} bytes")
+
+
+def scene_who_comes_and_goes():
+    """Who joins and leaves all the time in a large room costs its members no more than a part of what
+    may be delivered there."""
+    options = {**OPTIONS, "rooms.deliveries_per_second": 400}
+    options["rooms.classes"] = "count:* create=client join=any roster=count"
+    with Broker(options) as broker, Owner(broker) as owner:
+        crowd = [Member(broker, f"u{i}") for i in range(100)]
+        here = [member.join("count:1") for member in crowd][0]
+        with Member(broker, "alice") as alice:
+            before = owner.numbers("stats")["room_deliveries"]
+            began = time.monotonic()
+            while time.monotonic() - began < 4:
+                alice.join("count:1")
+                alice.post("leave", room=here.room)
+                time.sleep(0.01)
+            passed = time.monotonic() - began
+            events = (owner.numbers("stats")["room_deliveries"] - before) / len(crowd)
+            check(
+                1 <= events <= passed + 2, f"{events} events in {passed} s, and one a second may be"
+            )
+
+
 def answers_to(client, ids):
     """The frames with those ids."""
     wanted, found = set(ids), []
@@ -149,4 +200,10 @@ def answers_to(client, ids):
 
 
 if __name__ == "__main__":
-    play(scene_end_meets_full_mailbox, scene_leave_behind_join, scene_many_rosters)
+    play(
+        scene_end_meets_full_mailbox,
+        scene_leave_behind_join,
+        scene_many_rosters,
+        scene_small_frames,
+        scene_who_comes_and_goes,
+    )
