@@ -140,6 +140,7 @@ void usher_client_destroy(struct usher_client *client)
     tls_client_destroy(client->security);
     requests_fini(&client->requests);
     rooms_fini(&client->rooms);
+    friends_fini(&client->friends);
     events_fini(&client->events);
     free(client->current);
     free((void *)(uintptr_t)client->options.host);

@@ -47,10 +47,12 @@ static int join(struct usher_client *client, struct client_frame *frame, uint64_
         request->room = room;
     }
     result = client_submit(client, request, result, id);
-    if (result == 0)
+    if (result == 0) {
         room->wanted = true;
-    else
+        room->again_at_ms = 0;
+    } else {
         rooms_settle(client);
+    }
     return result;
 }
 
@@ -143,11 +145,18 @@ int usher_watch(struct usher_client *client, const char *const *add, size_t add_
 {
     struct client_frame frame = {.body = CLIENT_WATCH};
     struct buffer added = {0}, removed = {0};
+    uint64_t wire_id = 0;
     int result = add_names(&added, WATCH_ADD, add, add_count, &frame.watch.add);
     if (result == 0)
         result = add_names(&removed, WATCH_REMOVE, remove, remove_count, &frame.watch.remove);
     if (result == 0)
-        result = ask_room(client, true, NULL, &frame, id);
+        result = friends_stage(&client->friends, add, add_count);
+    if (result == 0) {
+        result = ask_room(client, true, NULL, &frame, &wire_id);
+        friends_staged(client, result, wire_id, add, add_count, remove, remove_count);
+    }
+    if (result == 0 && id != NULL)
+        *id = wire_id;
     buffer_fini(&added);
     buffer_fini(&removed);
     return result;
@@ -159,5 +168,14 @@ int usher_set_status(struct usher_client *client, const void *status, size_t sta
     struct client_frame frame = {
         .body = CLIENT_SET_STATUS,
         .set_status = {.status = {status, status_size}, .invisible = invisible}};
-    return status != NULL || status_size == 0 ? ask_room(client, true, NULL, &frame, id) : -EINVAL;
+    if (status == NULL && status_size > 0)
+        return -EINVAL;
+    uint64_t wire_id;
+    int result = ask_room(client, true, NULL, &frame, &wire_id);
+    if (result < 0)
+        return result;
+    friends_status(&client->friends, frame.set_status.status, invisible, wire_id);
+    if (id != NULL)
+        *id = wire_id;
+    return 0;
 }

@@ -104,22 +104,7 @@ static void receive_welcome(struct usher_client *client, struct event_node *node
     events_push(&client->events, node);
     if (!resumed)
         rooms_begin_epoch(client);
-}
-
-/* Refusals that say nothing against this user. */
-static bool may_pass_later(int64_t code)
-{
-    switch (code) {
-    case USHER_ERROR_BUSY:
-    case USHER_ERROR_TIMEOUT:
-    case USHER_ERROR_RATE_LIMITED:
-    case USHER_ERROR_UNAVAILABLE:
-    case USHER_ERROR_DRAINING:
-    case USHER_ERROR_INTERNAL:
-        return true;
-    default:
-        return false;
-    }
+    friends_welcomed(client, resumed);
 }
 
 static void say_refusal(struct usher_client *client, const char *what, const char *name,
@@ -135,7 +120,7 @@ static void receive_refusal(struct usher_client *client, struct event_node *node
 {
     int64_t code = node->event.code;
     uint32_t retry_after_ms = node->event.retry_after_ms;
-    bool again = may_pass_later(code);
+    bool again = session_may_pass(code);
     if (client->hello_resumes && !again) {
         free(node);
         client->epoch = 0;
@@ -206,8 +191,14 @@ static void receive_answer(struct usher_client *client, struct event_node *node)
         rooms_refused(client, request, node);
         return;
     }
+    if (node->event.type != USHER_ERROR)
+        friends_taken(&client->friends, request->wire_id);
+    bool reminds = request->reminds;
     request_answered(&client->requests, request, NULL);
-    events_push(&client->events, node);
+    if (reminds)
+        friends_reminded(client, node);
+    else
+        events_push(&client->events, node);
 }
 
 static bool is_final(const struct usher_event *close)

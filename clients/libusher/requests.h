@@ -21,6 +21,7 @@ struct request {
     bool joins;           /* it is a Join: asked again over each connection */
     bool held;            /* until its room is joined */
     bool asked;           /* over an earlier connection */
+    bool reminds;         /* friends.h asks it by itself */
     struct buffer frame;  /* until it is written; of a Join until it is answered */
     struct event_node *failure;
 };

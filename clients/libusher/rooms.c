@@ -82,7 +82,8 @@ void rooms_settle(struct usher_client *client)
 {
     struct rooms *rooms = &client->rooms;
     for (size_t i = rooms->count; i-- > 0;)
-        if (!rooms->list[i]->joined && !requests_join(&client->requests, rooms->list[i]))
+        if (!rooms->list[i]->joined && rooms->list[i]->again_at_ms == 0 &&
+            !requests_join(&client->requests, rooms->list[i]))
             forget(client, rooms->list[i]);
 }
 
@@ -180,6 +181,7 @@ void rooms_begin_epoch(struct usher_client *client)
     while (kept < client->rooms.count) {
         struct room *room = client->rooms.list[kept];
         room->joined = room->told = false;
+        room->again_at_ms = 0;
         if (requests_join(&client->requests, room) || /* the program is asking */
             (room->wanted && join_again(client, room) == 0))
             kept++;
@@ -188,11 +190,35 @@ void rooms_begin_epoch(struct usher_client *client)
     }
 }
 
+void rooms_check(struct usher_client *client, uint64_t now_ms)
+{
+    for (size_t i = client->rooms.count; i-- > 0;) {
+        struct room *room = client->rooms.list[i];
+        if (room->again_at_ms == 0 || room->again_at_ms > now_ms)
+            continue;
+        room->again_at_ms = join_again(client, room) < 0 ? now_ms + AGAIN_MS : 0;
+    }
+}
+
+uint64_t rooms_due_ms(const struct rooms *rooms)
+{
+    uint64_t due_ms = UINT64_MAX;
+    for (size_t i = 0; i < rooms->count; i++)
+        if (rooms->list[i]->again_at_ms != 0 && rooms->list[i]->again_at_ms < due_ms)
+            due_ms = rooms->list[i]->again_at_ms;
+    return due_ms;
+}
+
 void rooms_refused(struct usher_client *client, struct request *request, struct event_node *node)
 {
     struct event_node *lost = NULL;
+    struct room *room = request->room;
     request_answered(&client->requests, request, &lost);
-    if (node->event.id != 0 || lost == NULL) {
+    if (node->event.id == 0 && room != NULL && session_may_pass(node->event.code)) {
+        room->again_at_ms = session_again_ms(node->event.retry_after_ms);
+        free(lost);
+        free(node);
+    } else if (node->event.id != 0 || lost == NULL) {
         free(lost);
         events_push(&client->events, node);
     } else {
@@ -237,6 +263,7 @@ static bool joined(struct usher_client *client, struct event_node *node)
     room->number = (uint32_t)node->event.code;
     node->event.code = 0;
     room->joined = room->told = true;
+    room->again_at_ms = 0;
     take_position(room, &node->event);
     events_push(&client->events, node);
     requests_release(&client->requests, room, room->number, &client->events);
@@ -268,6 +295,7 @@ static void left(struct usher_client *client, struct event_node *node)
     node->event.code = 0;
     if (room != NULL) {
         room->joined = room->told = false;
+        room->again_at_ms = 0;
         events_push(&client->events, node);
         rooms_settle(client);
     } else {
@@ -342,6 +370,8 @@ void rooms_receive(struct usher_client *client, const struct broker_frame *frame
         return;
     }
     struct event_node *node = events_pop(&nodes);
+    if (frame->body == BROKER_FRIENDS && node->event.snapshot)
+        friends_pictured(&client->friends);
     if (frame->body == BROKER_ROOM_STATE)
         receive_state(client, node);
     else

@@ -18,10 +18,11 @@ enum {
 
 /* One is there while it is joined, or while its Join has no answer. */
 struct room {
-    bool joined; /* in this session */
-    bool told;   /* over this connection, so that its messages may come */
-    bool wanted; /* the program has joined it, so a new session does too */
-    bool open;   /* something is missing: the next message may have any greater offset */
+    bool joined;          /* in this session */
+    bool told;            /* over this connection, so that its messages may come */
+    bool wanted;          /* the program has joined it, so a new session does too */
+    uint64_t again_at_ms; /* its Join was refused for the moment; 0: it was not */
+    bool open;            /* something is missing: the next message may have any greater offset */
     uint32_t number;
     uint64_t incarnation, offset; /* of the last message that came */
     char name[ROOM_NAME_BYTES_MAX + 1];
@@ -56,6 +57,10 @@ void rooms_passed_over(struct usher_client *client, uint64_t number, struct even
 
 /* The Join of the room was refused, by that node. It becomes the event, or is freed. */
 void rooms_refused(struct usher_client *client, struct request *request, struct event_node *node);
+
+/* What is due by the clock, while online; and when the next is, or UINT64_MAX. */
+void rooms_check(struct usher_client *client, uint64_t now_ms);
+uint64_t rooms_due_ms(const struct rooms *rooms);
 
 /* Forgets those that are not joined and not asked for any more. */
 void rooms_settle(struct usher_client *client);

@@ -73,6 +73,28 @@ static uint64_t pause_ms(struct usher_client *client, uint32_t retry_after_ms)
     return pause > retry_after_ms ? pause : retry_after_ms;
 }
 
+bool session_may_pass(int64_t code)
+{
+    switch (code) {
+    case USHER_ERROR_BUSY:
+    case USHER_ERROR_TIMEOUT:
+    case USHER_ERROR_RATE_LIMITED:
+    case USHER_ERROR_UNAVAILABLE:
+    case USHER_ERROR_DRAINING:
+    case USHER_ERROR_INTERNAL:
+        return true;
+    default:
+        return false;
+    }
+}
+
+uint64_t session_again_ms(uint32_t retry_after_ms)
+{
+    if (retry_after_ms > RETRY_AFTER_MS_MAX)
+        retry_after_ms = RETRY_AFTER_MS_MAX;
+    return clock_ms() + (retry_after_ms > AGAIN_MS ? retry_after_ms : AGAIN_MS);
+}
+
 void session_end(struct usher_client *client)
 {
     connection_close(&client->connection);
@@ -82,6 +104,7 @@ void session_end(struct usher_client *client)
     client->state = USHER_STATE_ENDED;
     requests_fail_all(&client->requests, &client->events);
     rooms_forget(client);
+    friends_fini(&client->friends);
 }
 
 /* The address led to no broker: true when another one is under way. */
@@ -445,8 +468,19 @@ static void check_time(struct usher_client *client)
     bool hello = client->state == USHER_STATE_CONNECTING || client->state == USHER_STATE_GREETING;
     if (hello && now_ms >= client->hello_deadline_ms)
         connect_failed(client, -ETIMEDOUT);
-    else if (client->state == USHER_STATE_ONLINE)
+    else if (client->state == USHER_STATE_ONLINE) {
+        rooms_check(client, now_ms);
+        friends_check(client, now_ms);
         keep_heartbeat(client, now_ms);
+    }
+}
+
+static uint64_t online_due_ms(const struct usher_client *client)
+{
+    uint64_t due_ms = earlier(rooms_due_ms(&client->rooms), friends_due_ms(&client->friends));
+    if (client->heartbeat_ms == 0)
+        return due_ms;
+    return earlier(due_ms, earlier(ping_due_ms(client), loss_due_ms(client)));
 }
 
 static uint64_t state_due_ms(const struct usher_client *client)
@@ -459,9 +493,7 @@ static uint64_t state_due_ms(const struct usher_client *client)
     case USHER_STATE_GREETING:
         return client->hello_deadline_ms;
     case USHER_STATE_ONLINE:
-        if (client->heartbeat_ms == 0)
-            return UINT64_MAX;
-        return earlier(ping_due_ms(client), loss_due_ms(client));
+        return online_due_ms(client);
     default:
         return UINT64_MAX;
     }

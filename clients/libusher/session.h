@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "libusher/connection.h"
 #include "libusher/events.h"
+#include "libusher/friends.h"
 #include "libusher/requests.h"
 #include "libusher/rooms.h"
 #include "libusher/url.h"
@@ -18,6 +19,7 @@ enum {
     TOKEN_BYTES_MAX = 32 * 1024,
     ERROR_TEXT_BYTES_MAX = 256,
     FRAME_BYTES_MAX_UNKNOWN = 64 * 1024, /* what a broker takes, until it says so */
+    AGAIN_MS = 1000, /* before what was refused for the moment is asked again, at least */
     CONTROL_BYTES_MAX = 64 * 1024, /* of frames without a payload: bounds names that were given */
 };
 
@@ -36,6 +38,7 @@ struct usher_client {
     struct connection connection;
     struct requests requests;
     struct rooms rooms;
+    struct friends friends;
     struct event_queue events;
     struct event_node *current; /* given to the program, owned until it leaves it */
     uint64_t next_id;
@@ -102,6 +105,10 @@ bool session_events_full(const struct usher_client *client);
 
 /* Milliseconds until time alone gives something to do: 0 now, -1 never. */
 int session_timeout_ms(const struct usher_client *client);
+
+/* Refusals that say nothing against this user, and when what met one is asked again. */
+bool session_may_pass(int64_t code);
+uint64_t session_again_ms(uint32_t retry_after_ms);
 
 /* Sets the line for usher_client_error_text. */
 void session_say(struct usher_client *client, const char *format, ...)

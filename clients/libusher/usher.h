@@ -102,7 +102,8 @@ enum usher_event_type {
     USHER_ERROR,       /* negative answer: id, code (enum usher_error), detail, retry_after_ms.
                           With a seq it is no answer but stands for the message of that seq, which
                           is larger than incoming_frame_bytes_max: code USHER_ERROR_TOO_LARGE.
-                          With a room, for one or more of its messages that are */
+                          With a room, for one or more of its messages that are. Without an id: to
+                          what the library asked by itself, or to what wanted no answer */
     USHER_PONG,        /* answer to usher_ping: id, time_ms */
     USHER_CLOSE,       /* the broker ends the connection: code (enum usher_close), detail,
                           retry_after_ms, do_not_return */
@@ -379,8 +380,9 @@ USHER_API int usher_logout(struct usher_client *client, uint64_t *id);
  * lost connection it says so by itself, and each room comes as an event ROOM: COMPLETE with what
  * was missed behind it, or PARTIAL, or that it is over. After WELCOME with FRESH it joins those
  * that the program joined again, behind the last message that came: JOINED says what came of it, or
- * LOST. Messages of a room come in order and without a gap but where a ROOM says so; a broker that
- * breaks that is none, and the connection ends. */
+ * LOST. A refusal for the moment, as BUSY and RATE_LIMITED, is neither: it asks once more later.
+ * Messages of a room come in order and without a gap but where a ROOM says so; a broker that breaks
+ * that is none, and the connection ends. */
 
 /* Answered by ROOM or ERROR; asked again over each new connection until it is answered. -EALREADY
  * while it is under way. */
@@ -401,12 +403,15 @@ USHER_API int usher_publish(struct usher_client *client, const char *room, const
                             size_t payload_size, uint64_t *id);
 
 /* Whose presence is to be seen, and whose no more; either may be NULL with count 0. DONE, and the
- * states follow as FRIENDS. It ends with the session: after WELCOME with FRESH ask again. */
+ * states follow as FRIENDS. The broker forgets it with the session, and this library asks again
+ * after WELCOME with FRESH: for those whom the broker has taken, and not for whom a request that
+ * ended with an ERROR named. What is refused then comes as an ERROR without an id. -ENOBUFS: too
+ * many. */
 USHER_API int usher_watch(struct usher_client *client, const char *const *add, size_t add_count,
                           const char *const *remove, size_t remove_count, uint64_t *id);
 
-/* What those who watch this user see beside ONLINE, until the session ends; `invisible`: they are
- * told OFFLINE. */
+/* What those who watch this user see beside ONLINE; `invisible`: they are told OFFLINE. It is said
+ * again to a new session, as a watch is. */
 USHER_API int usher_set_status(struct usher_client *client, const void *status, size_t status_size,
                                bool invisible, uint64_t *id);
 

@@ -104,6 +104,15 @@ static void say_published(struct fake *fake, uint64_t id, uint64_t offset)
 
 /* --- what the program sees -------------------------------------------------------------------- */
 
+/* What the library asks when its time has come. */
+static const Usher__V1__ClientFrame *fake_expect_late(struct fake *fake,
+                                                      struct usher_client *client)
+{
+    const Usher__V1__ClientFrame *frame = fake_take(fake, client, 20000);
+    assert_non_null(frame);
+    return frame;
+}
+
 static struct usher_event expect_room(struct usher_client *client, const char *name, int state,
                                       int replay)
 {
@@ -698,6 +707,33 @@ static void what_a_new_session_may_not_join_is_lost(void **state)
     assert_int_equal(usher_leave(client, "match", NULL), -ENOENT);
 }
 
+/* What says nothing against this user is asked again, and what waits for the room waits on. */
+static void a_rejoin_that_is_refused_for_the_moment_is_asked_again(void **state)
+{
+    SCENE;
+    uint64_t waiting;
+    join(fake, client, 5);
+    log_in_anew(fake, client, 0);
+    fake_say_error(fake, fake_expect(fake, client, USHER__V1__CLIENT_FRAME__BODY_JOIN)->id,
+                   USHER_ERROR_BUSY, 70);
+    assert_null(fake_take(fake, client, 100));
+    expect_no_event(client);
+    assert_int_equal(usher_publish(client, "match", "two", 3, &waiting), 0);
+    assert_in_range(usher_client_timeout_ms(client), 0, 1000);
+    const Usher__V1__ClientFrame *frame = fake_expect_late(fake, client);
+    assert_int_equal(frame->body_case, USHER__V1__CLIENT_FRAME__BODY_JOIN);
+    assert_string_equal(frame->join->room, "match");
+    assert_true(frame->join->recover && frame->join->incarnation == 100);
+    fake_say_error(fake, frame->id, USHER_ERROR_RATE_LIMITED, 0);
+    frame = fake_expect_late(fake, client);
+    assert_true(frame->join->recover && frame->join->offset == 5);
+    say_state(fake, &(struct state){frame->id, "match", 8, 100, 5, 0, 1, NULL, {0}});
+    assert_int_equal(expect_room(client, "match", 0, USHER_ROOM_COMPLETE).id, 0);
+    frame = fake_expect(fake, client, USHER__V1__CLIENT_FRAME__BODY_PUBLISH);
+    assert_true(frame->id == waiting && frame->publish->room == 8);
+    assert_int_equal(usher_client_timeout_ms(client) > 1000, 1); /* of the request alone */
+}
+
 static void what_was_left_is_not_joined_again(void **state)
 {
     SCENE;
@@ -825,6 +861,145 @@ static void friends_are_watched_and_their_states_come(void **state)
     assert_memory_equal(frame->set_status->status.data, "afk", 3);
 }
 
+/* Asks for one to come and one to go (NULL: nobody); the broker takes it, or says `code`. */
+static void watch(struct fake *fake, struct usher_client *client, const char *add,
+                  const char *remove, int code)
+{
+    uint64_t id;
+    assert_int_equal(usher_watch(client, &add, add != NULL, &remove, remove != NULL, &id), 0);
+    assert_int_equal(fake_expect(fake, client, USHER__V1__CLIENT_FRAME__BODY_WATCH)->id, id);
+    if (code != 0)
+        fake_say_error(fake, id, code, 0);
+    else
+        fake_say_done(fake, id, 0);
+    assert_int_equal(expect_event(client, code != 0 ? USHER_ERROR : USHER_DONE).id, id);
+}
+
+/* The Watch that the library asks by itself; gives its id. */
+static uint64_t expect_reminder(struct fake *fake, struct usher_client *client, const char *first,
+                                const char *second)
+{
+    const Usher__V1__ClientFrame *frame = fake_expect_late(fake, client);
+    assert_int_equal(frame->body_case, USHER__V1__CLIENT_FRAME__BODY_WATCH);
+    assert_int_equal(frame->watch->n_add, 1 + (second != NULL));
+    assert_int_equal(frame->watch->n_remove, 0);
+    assert_string_equal(frame->watch->add[0], first);
+    if (second != NULL)
+        assert_string_equal(frame->watch->add[1], second);
+    return frame->id;
+}
+
+/* Those whom the broker has taken, and nobody who was refused or taken off the list. */
+static void a_new_session_watches_again(void **state)
+{
+    SCENE;
+    uint64_t id;
+    watch(fake, client, "bob", NULL, 0);
+    watch(fake, client, "eve", NULL, 0);
+    watch(fake, client, "zoe", NULL, USHER_ERROR_FORBIDDEN);
+    watch(fake, client, "kim", "eve", 0);
+    watch(fake, client, "bob", NULL, USHER_ERROR_BUSY); /* who is watched already */
+    assert_int_equal(usher_set_status(client, "one", 3, false, NULL), 0);
+    assert_int_equal(usher_set_status(client, "in a match", 10, true, &id), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        fake_say_done(fake, fake_expect(fake, client, USHER__V1__CLIENT_FRAME__BODY_SET_STATUS)->id,
+                      0);
+        expect_event(client, USHER_DONE);
+    }
+    log_in_anew(fake, client, 0);
+    fake_say_done(fake, expect_reminder(fake, client, "bob", "kim"), 0);
+    const Usher__V1__ClientFrame *frame =
+        fake_expect(fake, client, USHER__V1__CLIENT_FRAME__BODY_SET_STATUS);
+    assert_true(frame->set_status->invisible && frame->set_status->status.len == 10);
+    assert_memory_equal(frame->set_status->status.data, "in a match", 10);
+    fake_say_done(fake, frame->id, 0);
+    expect_no_event(client);
+    assert_null(fake_take(fake, client, 30));
+}
+
+/* A Watch that is under way comes by itself; the program has been told of one that was lost. */
+static void what_has_no_answer_is_not_asked_again(void **state)
+{
+    SCENE;
+    const char *name = "bob", *other = "eve";
+    uint64_t lost, waiting;
+    assert_int_equal(usher_watch(client, &name, 1, NULL, 0, &lost), 0);
+    fake_expect(fake, client, USHER__V1__CLIENT_FRAME__BODY_WATCH);
+    fake_hang_up(fake);
+    while (usher_client_state(client) == USHER_STATE_ONLINE)
+        fake_tick(client);
+    assert_int_equal(usher_watch(client, &other, 1, NULL, 0, &waiting), 0);
+    log_in_anew(fake, client, lost);
+    assert_int_equal(expect_reminder(fake, client, "eve", NULL), waiting);
+    assert_null(fake_take(fake, client, 30));
+}
+
+static void a_reminder_that_is_refused(void **state)
+{
+    SCENE;
+    watch(fake, client, "bob", NULL, 0);
+    log_in_anew(fake, client, 0);
+    fake_say_error(fake, expect_reminder(fake, client, "bob", NULL), USHER_ERROR_BUSY, 30);
+    assert_null(fake_take(fake, client, 30));
+    expect_no_event(client);
+    fake_say_error(fake, expect_reminder(fake, client, "bob", NULL), USHER_ERROR_FORBIDDEN, 0);
+    struct usher_event event = expect_event(client, USHER_ERROR);
+    assert_true(event.id == 0 && event.code == USHER_ERROR_FORBIDDEN);
+    assert_int_equal(usher_client_timeout_ms(client), -1);
+}
+
+/* A list that fits no frame becomes several, with everybody in one of them. */
+static void a_long_list_is_asked_in_parts(void **state)
+{
+    SCENE;
+    enum { MANY = 300 };
+    static char texts[MANY][64];
+    static const char *names[MANY];
+    bool seen[MANY] = {false};
+    uint64_t id;
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(texts[i], sizeof(texts[i]), "%04u-a-name-that-is-rather-long-but-still-good", i);
+        names[i] = texts[i];
+    }
+    assert_int_equal(usher_watch(client, names, MANY, NULL, 0, &id), 0);
+    fake_expect(fake, client, USHER__V1__CLIENT_FRAME__BODY_WATCH);
+    fake_say_done(fake, id, 0);
+    expect_event(client, USHER_DONE);
+    log_in_anew(fake, client, 0);
+    unsigned frames = 0, count = 0;
+    for (; count < MANY; frames++) {
+        const Usher__V1__ClientFrame *frame = fake_expect_late(fake, client);
+        assert_int_equal(frame->body_case, USHER__V1__CLIENT_FRAME__BODY_WATCH);
+        assert_in_range(usher__v1__client_frame__get_packed_size(frame), 1, 8 * 1024 + 100);
+        for (size_t i = 0; i < frame->watch->n_add; i++, count++) {
+            unsigned long number = strtoul(frame->watch->add[i], NULL, 10);
+            assert_false(seen[number]);
+            seen[number] = true;
+        }
+    }
+    assert_true(frames > 1);
+}
+
+/* A broker that has crashed resumes the session, and knows of no watches. */
+static void after_a_resume_without_a_picture_it_watches_again(void **state)
+{
+    SCENE;
+    watch(fake, client, "bob", NULL, 0);
+    assert_int_equal(usher_client_timeout_ms(client), -1);
+    resume(fake, client, lose(fake, client)->id);
+    assert_in_range(usher_client_timeout_ms(client), 0, 5000);
+    Usher__V1__FriendStates friends = USHER__V1__FRIEND_STATES__INIT;
+    friends.snapshot = true;
+    Usher__V1__BrokerFrame picture = fake_frame(0, USHER__V1__BROKER_FRAME__BODY_FRIENDS);
+    picture.friends = &friends;
+    fake_say(fake, &picture);
+    expect_event(client, USHER_FRIENDS);
+    assert_int_equal(usher_client_timeout_ms(client), -1);
+    resume(fake, client, lose(fake, client)->id);
+    fake_say_done(fake, expect_reminder(fake, client, "bob", NULL), 0);
+    expect_no_event(client);
+}
+
 /* --- bytes ------------------------------------------------------------------------------------ */
 
 /* Items that are cut, or of another kind: the connection ends, and nothing else. */
@@ -886,10 +1061,16 @@ int main(void)
         cmocka_unit_test(a_join_that_nobody_answers_fails),
         TEST(a_new_session_joins_again),
         TEST(what_a_new_session_may_not_join_is_lost),
+        TEST(a_rejoin_that_is_refused_for_the_moment_is_asked_again),
         TEST(what_was_left_is_not_joined_again),
         cmocka_unit_test(a_publish_that_was_cut_waits_for_its_room),
         cmocka_unit_test(what_was_cut_on_its_way_to_a_closed_room_is_not_sent),
         TEST(friends_are_watched_and_their_states_come),
+        TEST(a_new_session_watches_again),
+        TEST(what_has_no_answer_is_not_asked_again),
+        TEST(a_reminder_that_is_refused),
+        TEST(a_long_list_is_asked_in_parts),
+        TEST(after_a_resume_without_a_picture_it_watches_again),
         cmocka_unit_test(broken_items_end_the_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
