@@ -152,13 +152,13 @@ static bool take_one_way(struct instance *instance, struct user_call_message *ca
                          struct turn *turn)
 {
     bool is_news = call->body == MAIL_ROOM_NEWS;
-    uint32_t max = is_news ? rooms_news_waiting(turn->limits)
-                           : limits_one_way_calls_per_user(turn->limits);
+    uint32_t max =
+        is_news ? rooms_news_waiting(turn->limits) : limits_one_way_calls_per_user(turn->limits);
     call->share = share_of(call, turn);
     if (take_share(&instance->shares, call->share, max, instance))
         return true;
-    tell_too_many(instance, call,
-                  is_news ? "rooms.news_waiting" : "limits.one_way_calls_per_user", turn);
+    tell_too_many(instance, call, is_news ? "rooms.news_waiting" : "limits.one_way_calls_per_user",
+                  turn);
     return false;
 }
 
