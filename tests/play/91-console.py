@@ -20,6 +20,7 @@ import time
 from usherplay import Backend, Broker, Client, check, check_equal, eventually, play
 from usherplay.browser import PATIENCE, Browser, Keys, skip_without
 from usherplay.fakeadmin import UPLOT, FakeAdmin, populated
+from usherplay.rooms import Member
 from usherplay.schema import REPOSITORY
 
 SPEED = 10
@@ -971,6 +972,7 @@ def scene_real():
                 "admin.listen": "127.0.0.1:0",
                 "admin.token_file": file.name,
                 "link.fetch_timeout_ms": 600000,
+                "rooms.classes": "talk:* create=client join=any history=8/60s",
             }
         ) as broker:
             look_at(broker, token)
@@ -992,6 +994,31 @@ def follow(alice):
     browser.shoot("real-trace")
     browser.button("Stop").click()
     browser.until(".wide", "Not recording")
+
+
+def look_at_rooms(broker):
+    """A room of two, on its page, until it is closed there."""
+    with Member(broker.address, "ann") as ann, Member(broker.address, "ben") as ben:
+        here = ann.join("talk:1")
+        ben.join("talk:1")
+        browser.go("#/rooms")
+        until_rows("Rooms", "talk:1")
+        check_equal(rows_of("Rooms")[0][1:3], ["2", "0"], "members, and who is away")
+        browser.all("tbody a")[0].click()
+        browser.until(".facts", "talk:*", "2, 0 of them away", f"#{here.room}")
+        until_rows("Members of the room", "ann", "ben")
+        ben.drop()
+        browser.until("[aria-label='Members of the room']", "away")
+        ann.publish(here, b"hi")
+        browser.until(".facts", "1 since it was opened", "1 messages")
+        browser.shoot("real-room")
+        browser.button("Close…").click()
+        browser.one("dialog input").send_keys("from the console")
+        browser.button("Close", "dialog").click()
+        browser.until(".facts", "not open")
+        check_equal(ann.state().detail, "from the console", "what the members hear")
+        browser.go("#/recorder")
+        browser.until("tbody", "room_ended", "room_closed", "talk:1")
 
 
 def look_at(broker, token):
@@ -1037,6 +1064,7 @@ def look_at(broker, token):
         browser.until(".facts", "no session")
         alice.expect("close")
         browser.until(".timeline", "was kicked")
+        look_at_rooms(broker)
         browser.check_quiet()
     broker.kill()
     browser.until("#banner", "does not answer")

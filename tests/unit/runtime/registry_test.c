@@ -200,6 +200,13 @@ static void an_actor_shows_its_number_by_its_name(void **state)
     assert_int_equal(registry_gauge(registry, "ann", 3), 7);
     assert_int_equal(registry_gauge(registry, "bob", 3), 0);
     assert_int_equal(registry_gauge(registry, "an", 2), 0);
+    struct registry_row row;
+    assert_true(registry_look(registry, "ann", 3, &row));
+    assert_string_equal(row.name, "ann");
+    assert_int_equal(row.handle, ann);
+    assert_int_equal(row.gauge, 7);
+    assert_int_equal(row.numbers[0], 0); /* its kind shows none */
+    assert_false(registry_look(registry, "an", 2, &row));
     registry_destroy(registry);
 }
 
