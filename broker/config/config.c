@@ -348,6 +348,17 @@ static void check_auth(struct load *load)
     }
 }
 
+static void check_friends(struct load *load)
+{
+    const struct options *options = load->options;
+    if (options->friends_mode == FRIENDS_SERVICE &&
+        !username_valid(bytes_of_text(options->friends_service))) {
+        fail_value(load, "friends.service",
+                   "no name of a service, and friends.mode is service; accepted: 1 to 64 of A-Z "
+                   "a-z 0-9 . _ - @ : +");
+    }
+}
+
 /* ipc paths become socket addresses, whose size the system fixes. */
 static bool is_url(const char *url)
 {
@@ -474,6 +485,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
         check_prefixes(&load, "proxy.from", &options->proxy_from);
         check_prefixes(&load, "ws.forwarded_from", &options->ws_forwarded_from);
         check_auth(&load);
+        check_friends(&load);
         check_web(&load);
         check_urls(&load);
         check_rooms(&load);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "config/private.h"
+#include "rules/room_classes.h"
 
 /* What the options make of each other: the rows of relations.def and unused.def as data, so that
  * the start, the reload, --check-config and the documentation cannot say different things. The
@@ -71,7 +72,7 @@ static const struct opening {
 
 enum { OPENINGS = sizeof(openings) / sizeof(*openings) };
 
-_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT + (int)BRINGERS * (int)OPENINGS <=
+_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT + (int)BRINGERS * (int)OPENINGS + 1 <=
                    (int)OPTION_CONFLICTS_MAX,
                "room for all at once");
 
@@ -182,6 +183,30 @@ static bool is_open(const struct options *options, const struct option_row *row,
     return true;
 }
 
+static const char CLAIMLESS[] =
+    "a class says token, and auth.mode is open: no token is looked at, so nobody has the claim";
+
+/* Classes that cannot be read are refused as such, and without memory a note is missing. */
+static bool is_claimless(const struct options *options, struct option_conflict *conflict)
+{
+    struct room_classes *classes = NULL;
+    char error[ROOM_CLASS_ERROR_BYTES];
+    bool token = false;
+    if (options->auth_mode != AUTH_MODE_OPEN || options->rooms_classes.count == 0 ||
+        room_classes_read(options->rooms_classes.items, options->rooms_classes.count, &classes,
+                          error) != 0)
+        return false;
+    for (size_t i = 0; i < classes->count; i++) {
+        const struct room_class *class = &classes->classes[i];
+        token = token || class->create == ROOM_TOKEN || class->join == ROOM_TOKEN;
+    }
+    room_classes_destroy(classes);
+    *conflict = (struct option_conflict){.option = option_rows[OPTION_INDEX_rooms_classes].key,
+                                         .other = option_rows[OPTION_INDEX_auth_mode].key};
+    snprintf(conflict->text, sizeof(conflict->text), "%s", CLAIMLESS);
+    return token;
+}
+
 size_t config_conflicts(const struct options *options,
                         struct option_conflict conflicts[OPTION_CONFLICTS_MAX])
 {
@@ -191,6 +216,7 @@ size_t config_conflicts(const struct options *options,
             count += is_open(options, &option_rows[bringers[i]], &openings[j], &conflicts[count]);
     for (size_t i = 0; i < UNUSED_COUNT; i++)
         count += is_unused(options, &unused[i], &conflicts[count]);
+    count += is_claimless(options, &conflicts[count]);
     for (size_t i = 0; i < RELATION_COUNT; i++) {
         const struct relation *relation = &relations[i];
         if (!matters(options, relation) || holds(options, relation))
@@ -229,6 +255,8 @@ void config_print_relations(FILE *to)
                     "| refused |\n",
                     option_rows[bringers[i]].key, option_rows[openings[j].option].key,
                     openings[j].why);
+    fprintf(to, "| %s without token in a class, with auth.mode open | %s | told |\n",
+            option_rows[OPTION_INDEX_rooms_classes].key, CLAIMLESS);
     for (size_t i = 0; i < UNUSED_COUNT; i++) {
         const struct unused *row = &unused[i];
         fprintf(to, "| %s set, but not with %s ", option_rows[row->option].key,

@@ -467,6 +467,23 @@ static void test_open_friends(void **state)
     }
 }
 
+/* Nobody is asked about a Watch where nobody is named. */
+static void test_friends_service(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"friends.service=", "friends.service=a b"};
+    struct run run;
+    for (size_t i = 0; i < 2; i++) {
+        load(&run, "--set", "friends.mode=service", "--set", bad[i], NULL);
+        assert_int_equal(run.result, 78);
+        assert_non_null(strstr(run.said, "friends.service: no name of a service"));
+        options_fini(&run.options);
+    }
+    load(&run, "--set", "friends.mode=service", "--set", "friends.service=people", NULL);
+    assert_int_equal(run.result, 0);
+    options_fini(&run.options);
+}
+
 static void test_tls(void **state)
 {
     (void)state;
@@ -878,6 +895,11 @@ static void test_what_does_nothing(void **state)
         {"admin.view_token_file=/t", "admin.listen=", "", "admin.listen is empty"},
         {"link.socket_group=1", "link.socket_mode=0600", "link.socket_mode=0660",
          "socket_mode is 0600"},
+        {"friends.service=people", "", "friends.mode=service", "note: friends.service: "},
+        {"friends.service=people", "friends.mode=backend", "", "friends.mode is backend"},
+        {"rooms.classes=a:* create=token join=any", "", "",
+         "note: rooms.classes: a class says token, and auth.mode is open"},
+        {"rooms.classes=a:* create=client join=token", "", "", "nobody has the claim"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         assert_int_equal(notes_with(rows[i].setting, rows[i].without, rows[i].said), 1);
@@ -885,6 +907,7 @@ static void test_what_does_nothing(void **state)
             assert_int_equal(notes_with(rows[i].setting, rows[i].with, ""), 0);
     }
     assert_int_equal(notes_with("admin.token_file=/t", "", ""), 0);
+    assert_int_equal(notes_with("rooms.classes=a:* create=client join=any", "", ""), 0);
     /* One mode or the other: neither looks at what the third one needs. */
     struct option_conflict conflicts[OPTION_CONFLICTS_MAX];
     struct options options;
@@ -929,6 +952,7 @@ int main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_open_network),
         cmocka_unit_test(test_open_friends),
+        cmocka_unit_test(test_friends_service),
         cmocka_unit_test(test_tls),
         cmocka_unit_test(test_proxies),
         cmocka_unit_test(test_what_no_browser_says),
