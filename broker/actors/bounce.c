@@ -6,6 +6,7 @@
 #include "actors/room_messages.h"
 #include "actors/watch.h"
 #include "backend.pb-c.h"
+#include "base/memory.h"
 #include "client.pb-c.h"
 
 /* Who was let into a room is gone: so he is out of it. */
@@ -20,6 +21,19 @@ static void bounce_state(const struct room_state_message *state, struct turn *tu
     leave->asker = 0;
     leave->token = 0;
     turn_post(turn, state->room, &leave->header);
+}
+
+/* The room has retired, and he was no member when it told them. */
+static void bounce_pull(const struct room_pull_message *pull, struct turn *turn)
+{
+    struct room_state_message *state = room_state_create((struct bytes){0});
+    MEMORY_MUST(state != NULL, "a RoomState");
+    state->room = pull->room;
+    state->user = pull->user;
+    state->incarnation = pull->incarnation;
+    state->epoch = pull->new_epoch != 0 ? pull->new_epoch : pull->epoch;
+    state->gone = true;
+    turn_post(turn, pull->user, &state->header);
 }
 
 void bounce(struct message *message, struct turn *turn)
@@ -50,6 +64,8 @@ void bounce(struct message *message, struct turn *turn)
     } else if (message->kind == MESSAGE_ROOM_LEAVE) { /* so has the room */
         struct room_leave_message *leave = (struct room_leave_message *)message;
         turn_result(turn, leave->asker, leave->token, 0, leave->epoch, 0);
+    } else if (message->kind == MESSAGE_ROOM_PULL) {
+        bounce_pull((struct room_pull_message *)message, turn);
     } else if (message->kind == MESSAGE_ROOM_STATE) {
         bounce_state((struct room_state_message *)message, turn);
     } else if (message->kind == MESSAGE_WATCH_LIST) {

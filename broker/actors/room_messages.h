@@ -20,6 +20,13 @@ enum { ROOM_SIGN = '#', ROOM_ACTOR_NAME_BYTES_MAX = USERNAME_BYTES_MAX + 1 };
 /* What the sender's turn has found out by the class of the room. */
 enum room_leave_to { ROOM_MAY_NOT, ROOM_MAY_IF_OWNER, ROOM_MAY };
 
+/* What clients call a room: its slot, and something of its generation, so that what a client says
+ * of a room that is just being closed does not hit the next one of that slot. */
+static inline uint32_t room_number(actor_handle room)
+{
+    return actor_slot(room) << 4 | (actor_generation(room) & 15);
+}
+
 /* The beginning of each of them. */
 struct room_call {
     struct message header;
@@ -86,6 +93,7 @@ struct bytes room_call_name(const struct room_call *call);
 /* MESSAGE_ROOM_PULL: what is behind the position. */
 struct room_pull_message {
     struct message header;
+    actor_handle room; /* that it is sent to: who finds it gone says so */
     actor_handle user;
     uint64_t epoch;
     uint64_t new_epoch; /* not 0: his membership is of this login from now on */
@@ -153,6 +161,7 @@ struct room_state_message {
     uint16_t partial : 1;  /* something before that is gone */
     uint16_t carry : 1;
     uint16_t live : 1; /* nothing is missing behind `offset` */
+    uint16_t gone : 1; /* the room is not there any more */
     uint16_t owed : 1; /* only a hint: messages up to `offset` were for him and did not come */
     uint32_t pull;     /* that it answers; 0: none */
     uint32_t retry_after_ms;

@@ -84,8 +84,10 @@ static void list_members(struct room *room, const struct room_command_message *c
         count++;
     }
     struct buffer result = {0};
+    while (place < room->places && room->members[place].user == 0)
+        place++;
+    bool more = place < room->places && last != 0;
     snprintf(text, sizeof(text), "%llu", (unsigned long long)last);
-    bool more = members_behind(room, last) < room->places && last != 0 && last < room->last_number;
     MEMORY_MUST(link_result_members(&result, &page, more ? bytes_of_text(text) : (struct bytes){0},
                                     room->news_seq, room->incarnation, room->offset) == 0,
                 "a result");

@@ -100,7 +100,7 @@ static void replay_bundle(const struct room_bundle *bundle, uint64_t offset, str
     }
     uint32_t skip = bundle->ends[offset - bundle->first];
     const struct bytes items = {bundle->bytes + skip, bundle->size - skip};
-    MEMORY_MUST(broker_frame_room_messages(out, actor_slot(bundle->room), offset + 1, items) == 0,
+    MEMORY_MUST(broker_frame_room_messages(out, room_number(bundle->room), offset + 1, items) == 0,
                 "a history");
 }
 

@@ -216,15 +216,16 @@ static bool meets_member(struct room *room, struct room_join_message *join, stru
     struct member *member = members_find_slot(room, join->user);
     if (member == NULL)
         return false;
-    if (member->user != join->user) { /* whose actor is gone */
+    if (member->user != join->user && member->epoch < join->epoch) { /* whose actor is gone */
         member_drop(room, member, USHER__V1__ROOM_NEWS__CAUSE__LOST, turn);
         return false;
     }
     if (member->epoch < join->epoch) { /* of a login that is over; he goes on as a new one */
+        join->carry = join->carry || member->carry;
         member_drop(room, member, USHER__V1__ROOM_NEWS__CAUSE__TAKEOVER, turn);
         return false;
     }
-    if (member->epoch > join->epoch) {
+    if (member->epoch > join->epoch) { /* that of a Join for which the owner took his time, say */
         refuse_with(join, RESULT_STALE_EPOCH, "", turn);
         return true;
     }
@@ -383,7 +384,10 @@ void member_leave(struct room *room, struct room_leave_message *leave, struct tu
 {
     struct member *member = members_find(room, leave->user);
     bool his = member != NULL && member->epoch == leave->epoch;
-    if (his)
+    /* Whom a service has just made one who stays goes not by a takeover: that he stays is on its
+     * way to him, and then he moves to his new login. */
+    bool stays = his && member->carry && leave->cause == USHER__V1__ROOM_NEWS__CAUSE__TAKEOVER;
+    if (his && !stays)
         member_drop(room, member, leave->cause, turn);
     turn_result(turn, leave->asker, leave->token, 0, leave->epoch,
                 his ? 0 : USHER__V1__ERROR__CODE__NOT_MEMBER);

@@ -160,10 +160,10 @@ void publish_seal(struct room *room, struct turn *turn)
         return;
     uint64_t first = room->sealed + 1;
     const struct bytes items = {room->items.data, room->items.size};
-    size_t size = broker_frame_room_messages_size(actor_slot(turn->self), first, items.size);
+    size_t size = broker_frame_room_messages_size(room_number(turn->self), first, items.size);
     struct room_bundle *bundle = out_bundle(room, ROOM_MESSAGES, turn, size);
     struct buffer frame = {.data = bundle->bytes, .capacity = size};
-    CHECK(broker_frame_room_messages(&frame, actor_slot(turn->self), first, items) == 0 &&
+    CHECK(broker_frame_room_messages(&frame, room_number(turn->self), first, items) == 0 &&
           frame.size == size && frame.data == bundle->bytes);
     bundle->first = first;
     bundle->count = room->item_count;

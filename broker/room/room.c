@@ -164,7 +164,7 @@ static void tell_closed(struct room *room, struct turn *turn)
     struct buffer frames = {0};
     struct room_state_fields fields = {
         .name = bytes_of_text(room->name),
-        .room = actor_slot(turn->self),
+        .room = room_number(turn->self),
         .incarnation = room->incarnation,
         .offset = room->offset,
         .state = USHER__V1__ROOM_STATE__STATE__CLOSED,
@@ -246,12 +246,11 @@ void room_finish(struct room **state, struct turn *turn)
     drop_gone(room, turn);
     join_expire(room, turn);
     look_whether_idle(room, turn);
-    if (room->closing || is_due(room->event_ms, turn)) {
-        publish_seal(room, turn); /* what was published before they came or went */
-        roster_tell(room, turn);
-    }
-    if (room->closing || (is_due(room->flush_ms, turn) && !room_is_sending(room))) {
-        publish_seal(room, turn);
+    bool tells = room->closing || is_due(room->event_ms, turn);
+    if (tells || (is_due(room->flush_ms, turn) && !room_is_sending(room))) {
+        publish_seal(room, turn); /* also what was published before they came or went */
+        if (tells)
+            roster_tell(room, turn);
         room->flush_ms = 0;
         room->out_ready = room->out_count;
     }

@@ -106,7 +106,7 @@ static void tell_some(struct room *room, uint32_t from, uint32_t to, struct turn
         MEMORY_MUST(broker_frame_room_change(&changes, bytes_of_text(room->changes[i].name),
                                              room->changes[i].kind) == 0,
                     "a room's event");
-    MEMORY_MUST(broker_frame_room_event(&frame, actor_slot(turn->self), room->count,
+    MEMORY_MUST(broker_frame_room_event(&frame, room_number(turn->self), room->count,
                                         (struct bytes){changes.data, changes.size}) == 0,
                 "a room's event");
     struct room_bundle *bundle = out_bundle(room, ROOM_EVENT, turn, frame.size);
@@ -187,7 +187,7 @@ static void put_rest(const struct room *room, const struct turn *turn, uint32_t 
             count++;
         }
         if (count > 0)
-            MEMORY_MUST(broker_frame_room_event(out, actor_slot(turn->self), room->count,
+            MEMORY_MUST(broker_frame_room_event(out, room_number(turn->self), room->count,
                                                 (struct bytes){changes.data, changes.size}) == 0,
                         "a roster");
         buffer_fini(&changes);
@@ -203,7 +203,7 @@ void roster_state(const struct room *room, const struct turn *turn, uint64_t id,
     uint32_t place = lists ? put_members(room, 0, most, &roster) : 0;
     const struct room_state_fields fields = {
         .name = bytes_of_text(room->name),
-        .room = actor_slot(turn->self),
+        .room = room_number(turn->self),
         .incarnation = room->incarnation,
         .offset = room->offset,
         .state = USHER__V1__ROOM_STATE__STATE__JOINED,

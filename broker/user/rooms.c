@@ -88,7 +88,8 @@ struct membership *rooms_find_number(const struct session *session, uint32_t num
 {
     struct rooms *rooms = rooms_if_any(session);
     for (uint32_t i = 0; rooms != NULL && i < rooms->count; i++)
-        if (actor_slot(rooms->memberships[i].room) == number && !was_member(&rooms->memberships[i]))
+        if (room_number(rooms->memberships[i].room) == number &&
+            !was_member(&rooms->memberships[i]))
             return &rooms->memberships[i];
     return NULL;
 }
@@ -196,6 +197,7 @@ static uint32_t pull_bytes(const struct session *session, const struct turn *tur
 static void pull_one(struct session *session, struct membership *membership, struct turn *turn)
 {
     struct room_pull_message *pull = message_create(MESSAGE_ROOM_PULL, sizeof(*pull));
+    pull->room = membership->room;
     pull->user = turn->self;
     pull->epoch = session->epoch;
     pull->new_epoch = 0;
@@ -271,7 +273,7 @@ static struct membership *find_ended(struct rooms *rooms, const struct client_po
 {
     for (uint32_t i = 0; rooms != NULL && i < rooms->count; i++) {
         struct membership *membership = &rooms->memberships[i];
-        if (was_member(membership) && actor_slot(membership->room) == position->room &&
+        if (was_member(membership) && room_number(membership->room) == position->room &&
             membership->incarnation == position->incarnation)
             return membership;
     }
@@ -283,6 +285,9 @@ static void take_position(struct session *session, struct turn *turn,
 {
     struct membership *membership = rooms_find_number(session, position->room);
     if (membership != NULL && membership->incarnation == position->incarnation) {
+        /* What answers a Join with a position counts from there, and this from the Resume's. */
+        rooms_answer_waiting(session, membership, USHER__V1__ERROR__CODE__BUSY,
+                             "you have come back as a member: ask again", turn);
         membership->fresh = false;
         membership->resumed = true;
         membership->offset = position->offset;
@@ -322,6 +327,7 @@ void rooms_carry(struct session *session, struct membership *membership, struct 
     membership->resumed = membership->partial = false;
     struct room_pull_message *move = message_create(MESSAGE_ROOM_PULL, sizeof(*move));
     memset((uint8_t *)move + sizeof(move->header), 0, sizeof(*move) - sizeof(move->header));
+    move->room = membership->room;
     move->user = turn->self;
     move->epoch = old_epoch;
     move->new_epoch = session->epoch;

@@ -229,6 +229,26 @@ static void pulled(struct session *session, const struct room_state_message *sta
     rooms_pull(session, turn);
 }
 
+/* The room was closed, and that did not reach him. */
+static void room_gone(struct session *session, const struct room_state_message *state,
+                      struct turn *turn)
+{
+    struct membership *membership = rooms_find(session, state->room, state->incarnation);
+    if (membership == NULL)
+        return;
+    rooms_answer_waiting(session, membership, USHER__V1__ERROR__CODE__NO_ROOM, "the room is closed",
+                         turn);
+    if (session->conn == 0) {
+        rooms_set(session, membership, MEMBER_WAS_CLOSED);
+        return;
+    }
+    rooms_say(session, turn, room_number(membership->room), membership->incarnation,
+              USHER__V1__ROOM_STATE__STATE__CLOSED, (struct bytes){0});
+    rooms_remove(session, membership);
+    rooms_pull(session, turn);
+    rooms_drop_empty(session);
+}
+
 /* Something was for him and found his mailbox full. */
 static void owed(struct session *session, const struct room_state_message *state, struct turn *turn)
 {
@@ -245,10 +265,12 @@ static void joined_late(struct session *session, const struct room_state_message
                         struct turn *turn)
 {
     bool stays = state->carry && session->status != SESSION_NONE &&
-                 rooms_find(session, state->room, state->incarnation) == NULL &&
-                 !rooms_are_full(session, turn);
+                 rooms_find(session, state->room, state->incarnation) == NULL;
     if (!stays) {
-        rooms_leave(turn, state->room, state->epoch, USHER__V1__ROOM_NEWS__CAUSE__TAKEOVER, 0, 0);
+        rooms_leave(turn, state->room, state->epoch,
+                    session->status == SESSION_NONE ? USHER__V1__ROOM_NEWS__CAUSE__EXPIRED
+                                                    : USHER__V1__ROOM_NEWS__CAUSE__TAKEOVER,
+                    0, 0);
         return;
     }
     struct membership *membership = rooms_add(session, state->room, state->incarnation);
@@ -268,6 +290,8 @@ void user_room_state(struct session *session, struct message *message, struct tu
         join_refused(session, state, turn);
     else if (state->joined)
         joined(session, state, turn);
+    else if (state->gone)
+        room_gone(session, state, turn);
     else if (state->owed)
         owed(session, state, turn);
     else
@@ -288,7 +312,7 @@ static void send_messages(struct session *session, struct membership *membership
     } else {
         uint32_t skip = bundle->ends[membership->offset - bundle->first];
         const struct bytes items = {bundle->bytes + skip, bundle->size - skip};
-        MEMORY_MUST(broker_frame_room_messages(&turn->out, actor_slot(bundle->room),
+        MEMORY_MUST(broker_frame_room_messages(&turn->out, room_number(bundle->room),
                                                membership->offset + 1, items) == 0,
                     "room messages");
     }
@@ -344,7 +368,7 @@ static void take_closed(struct session *session, struct membership *membership,
         return;
     }
     trace_bundle(session, turn, TRACE_SENT, bundle);
-    bool whole = membership->state == MEMBER_LIVE && membership->offset >= bundle->first;
+    bool whole = membership->offset >= bundle->first; /* also if his roster is not */
     size_t offset = turn->out.size;
     MEMORY_MUST(buffer_append(&turn->out, bundle->bytes + (whole ? 0 : bundle->size),
                               whole ? bundle->size : bundle->second_size) == 0,
@@ -434,7 +458,7 @@ void user_room_expel(struct session *session, struct message *message, struct tu
     if (session->conn == 0) {
         rooms_set(session, membership, MEMBER_WAS_REMOVED);
     } else {
-        rooms_say(session, turn, actor_slot(membership->room), membership->incarnation,
+        rooms_say(session, turn, room_number(membership->room), membership->incarnation,
                   USHER__V1__ROOM_STATE__STATE__REMOVED, room_member_detail(order));
         rooms_remove(session, membership);
         rooms_pull(session, turn);

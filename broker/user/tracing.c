@@ -90,7 +90,7 @@ void tracing_room(struct session *session, struct turn *turn, const struct trace
     char number[16]; /* his turns know no more of a room; who asks the broker finds its name */
     struct trace_point point = *what;
     point.peer = number;
-    point.peer_size = (size_t)snprintf(number, sizeof(number), "#%u", actor_slot(room));
+    point.peer_size = (size_t)snprintf(number, sizeof(number), "#%u", room_number(room));
     record(session, turn, clock_us(turn), &point);
 }
 
