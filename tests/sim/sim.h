@@ -180,7 +180,10 @@ enum request_kind {
     ASK_LOGOUT,
     ASK_WATCH,
     ASK_STATUS,
-    ASK_OTHER
+    ASK_OTHER,
+    ASK_JOIN, /* from here on `parcel` is sim_room.h's */
+    ASK_LEAVE,
+    ASK_PUBLISH,
 };
 
 /* A request with an id. A session counts its own from 1, so every session uses the same ids. */
@@ -374,6 +377,7 @@ struct world {
     struct device devices[DEVICES];
     struct backend backends[BACKENDS];
     struct friends_book *friends;
+    struct rooms_world *rooms; /* sim_room.h */
 };
 
 /* --- sim_net.c -------------------------------------------------------------------------------- */
@@ -496,6 +500,8 @@ void check_timeout(struct world *world, const struct parcel *parcel);
 
 /* The instance is gone: what it had acknowledged is lost. */
 void check_lost(struct world *world, uint32_t backend);
+/* It is one in the broker's eyes too, not one that was given up and does not know. */
+bool backend_is_instance(const struct backend *backend);
 void check_call(struct world *world, uint32_t backend, const Usher__V1__UserCall *call, int parcel);
 void check_healed(struct world *world);
 void check_empty(struct world *world);

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "numbers.h"
 #include "sim.h"
+#include "sim_room.h"
 
 /* Two instances of one service, and an observer. Each has a connection that fetches and two that
  * submit (sim_command.c); it answers calls, late or never, stalls, dies, and its connections
@@ -128,6 +129,10 @@ static void on_mail(struct world *world, uint32_t index, const Usher__V1__Mail *
         broken(world, "MAIL", "mail %llu of backend %u follows %llu", (unsigned long long)mail->seq,
                index, (unsigned long long)backend->mail_seen);
     backend->mail_seen = mail->seq;
+    if (mail->body_case == USHER__V1__MAIL__BODY_ASK)
+        rooms_ask(world, index, mail->ask);
+    if (mail->body_case == USHER__V1__MAIL__BODY_NEWS)
+        rooms_news(world, index, mail->news);
     if (mail->body_case != USHER__V1__MAIL__BODY_CALL)
         return;
     tell(world, "backend %u: call %llu of %s%s", index, (unsigned long long)mail->call->call,
@@ -239,6 +244,7 @@ static void on_accepted(struct world *world, struct backend *backend,
     backend->wants_hello = false;
     if (backend->link != accepted->link || backend->new_boot) {
         backend->mail_seen = backend->todo_count = 0;
+        world->rooms->ask_count[backend - world->backends] = 0;
         memset(backend->lane_seq, 0, sizeof(backend->lane_seq));
         memset(backend->call_order, 0, sizeof(backend->call_order));
     }
@@ -329,7 +335,7 @@ static bool is_idle(const struct channel *channel)
 static bool has_work(const struct world *world, uint32_t index)
 {
     const struct backend *backend = &world->backends[index];
-    return !world->healing || backend->todo_count > 0 ||
+    return !world->healing || backend->todo_count > 0 || rooms_have_work(world, index) ||
            (backend->mirror.lost && follows_presence(index)) ||
            (index < INSTANCES && friends_are_due(world));
 }

@@ -456,8 +456,7 @@ void check_timeout(struct world *world, const struct parcel *parcel)
                (unsigned long long)parcel->order, parcel->from);
 }
 
-/* It is an instance in the broker's eyes too, not one that was given up and does not know. */
-static bool is_instance(const struct backend *backend)
+bool backend_is_instance(const struct backend *backend)
 {
     return backend->actor != 0 && backend->member == backend->actor && !backend->leaving;
 }
@@ -469,7 +468,7 @@ static bool was_kept_out(const struct world *world, int drained, int other,
     const struct backend *old = &world->backends[drained];
     const struct backend *taker = &world->backends[other];
     uint64_t first_step = world->users[parcel->from].first_call_step;
-    return old->drained_step != 0 && first_step > old->drained_step && is_instance(taker) &&
+    return old->drained_step != 0 && first_step > old->drained_step && backend_is_instance(taker) &&
            !taker->drains && first_step > taker->member_step;
 }
 
@@ -518,7 +517,7 @@ void check_call(struct world *world, uint32_t index, const Usher__V1__UserCall *
                call->user, (unsigned long long)backend->call_order[parcel->from]);
     backend->call_order[parcel->from] = parcel->order;
     world_watch_instances(world);
-    if (!call->redelivered && is_instance(backend))
+    if (!call->redelivered && backend_is_instance(backend))
         check_route(world, (int)index, parcel);
 }
 

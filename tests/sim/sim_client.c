@@ -7,6 +7,7 @@
 #include "proto/frame.h"
 #include "proto/varint.h"
 #include "sim.h"
+#include "sim_room.h"
 #include "token_make.h"
 
 /* What clients do: a few users with a few devices each, which connect, log in, resume, talk, are
@@ -134,13 +135,14 @@ static void put_token(struct world *world, int number, char token[TOKEN_MAKE_BYT
                       Usher__V1__Login *login)
 {
     struct wire *wire = &world->wires[number];
-    char claims[64 + STORE_NAME_BYTES_MAX];
+    char claims[96 + STORE_NAME_BYTES_MAX];
     wire->forged = false;
     if (world->broker_options.auth_mode != AUTH_MODE_TOKEN)
         return;
     wire->forged = !world->healing && one_in(world, 8);
     int user = wire->forged ? (wire->user + 1) % USERS : wire->user;
-    snprintf(claims, sizeof(claims), "{\"sub\":\"%s\",\"exp\":10000000000}",
+    snprintf(claims, sizeof(claims),
+             "{\"sub\":\"%s\",\"exp\":10000000000,\"rooms\":[\"d*\",\"hall\"]}",
              world->users[user].name);
     token_make(token, TOKEN_HEADER, claims);
     login->token = (ProtobufCBinaryData){strlen(token), (uint8_t *)token};
@@ -154,6 +156,7 @@ static void ask_login(struct world *world, int number)
     Usher__V1__Login login = USHER__V1__LOGIN__INIT;
     wire->asked = true;
     wire->is_resume = false;
+    rooms_no_positions(world, number);
     wire->acks = world->healing || !one_in(world, 4);
     wire->asked_epoch = world->users[wire->user].welcomed_epoch;
     wire->asked_step = world->step;
@@ -190,6 +193,7 @@ static void ask_resume(struct world *world, int number, int session_number)
     resume.epoch = session->epoch;
     resume.secret = (ProtobufCBinaryData){sizeof(session->secret), session->secret};
     resume.last_seq = session->last_seq;
+    rooms_put_positions(world, number, session_number, &resume);
     frame.id = request_make(world, ASK_RESUME, number, NOBODY);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_RESUME;
     frame.resume = &resume;
@@ -372,7 +376,7 @@ static void misbehave(struct world *world, int number)
 static void speak(struct world *world, int number)
 {
     uint32_t chance = below(world, 100);
-    if (friends_speak(world, number))
+    if (friends_speak(world, number) || (one_in(world, 2) && rooms_speak(world, number)))
         return;
     if (chance < 60)
         ask_send(world, number);
@@ -500,6 +504,7 @@ void clients_ping(struct world *world)
             ask_ping(world, (int)i);
             friends_heal(world, (int)i);
         }
+    rooms_heal(world);
 }
 
 void clients_leave(struct world *world)

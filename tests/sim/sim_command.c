@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "sim.h"
+#include "sim_room.h"
 
 /* What backends submit, and what they are told about it.
  *
@@ -278,6 +279,18 @@ static bool has_room(const struct order *order)
     return order->errand->count < COMMANDS;
 }
 
+static bool add_of_room(struct world *world, struct order *order)
+{
+    struct errand *errand = order->errand;
+    uint32_t at = errand->count;
+    if (!rooms_command(world, order->backend, errand->lane, at, &order->commands[at],
+                       &errand->commands[at]))
+        return false;
+    order->list[at] = &order->commands[at];
+    errand->count++;
+    return true;
+}
+
 static void fill(struct world *world, struct order *order)
 {
     const struct backend *backend = &world->backends[order->backend];
@@ -288,6 +301,8 @@ static void fill(struct world *world, struct order *order)
         add_snapshot(world, order, true);
     if (instance && has_room(order) && (world->healing || one_in(world, 3)))
         add_watch_list(world, order);
+    while (has_room(order) && add_of_room(world, order))
+        continue;
     if (world->healing)
         return;
     if (instance && has_room(order) && one_in(world, 2))
@@ -433,6 +448,8 @@ static void on_sessions(struct world *world, struct backend *backend,
 static void on_result(struct world *world, struct backend *backend, const struct errand *errand,
                       const struct asked_command *asked, const Usher__V1__Result *result)
 {
+    if (rooms_result(world, asked, result))
+        return;
     if (result->value_case == USHER__V1__RESULT__VALUE_SESSIONS)
         on_sessions(world, backend, asked, result->sessions);
     else if (result->value_case == USHER__V1__RESULT__VALUE_EVENTS)

@@ -5,6 +5,7 @@
 #include "numbers.h"
 #include "proto/frame.h"
 #include "sim.h"
+#include "sim_room.h"
 
 /* What clients read, and what they make of it: each frame is told, checked and acted upon. */
 
@@ -83,6 +84,10 @@ static void on_done(struct world *world, uint32_t wire, uint64_t id, const Usher
     const struct asked *request = check_answer(world, wire, id, true);
     if (request == NULL)
         return;
+    if (request->kind >= ASK_JOIN) {
+        rooms_done(world, wire, request, done);
+        return;
+    }
     if (request->kind == ASK_LOGOUT) {
         world->sessions[world->wires[wire].session].over = true;
         return;
@@ -155,7 +160,9 @@ static void on_error(struct world *world, uint32_t number, uint64_t id,
     }
     if (request->kind == ASK_RESUME || request->kind == ASK_LOGIN)
         client_refused(world, number, error->code);
-    if (request->parcel == NOBODY)
+    if (request->kind >= ASK_JOIN)
+        rooms_refused(world, number, request, error->code);
+    if (request->parcel == NOBODY || request->kind >= ASK_JOIN)
         return;
     struct parcel *parcel = &world->parcels[request->parcel];
     parcel->reported = true;
@@ -248,6 +255,11 @@ void client_frame_in(struct world *world, uint32_t number, struct bytes bytes)
         break;
     case USHER__V1__BROKER_FRAME__BODY_FRIENDS:
         friends_in(world, number, frame->friends);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_ROOM_STATE:
+    case USHER__V1__BROKER_FRAME__BODY_ROOM_MESSAGES:
+    case USHER__V1__BROKER_FRAME__BODY_ROOM_EVENT:
+        rooms_frame(world, number, frame);
         break;
     case USHER__V1__BROKER_FRAME__BODY_CLOSE:
         on_close(world, number, frame->close);

@@ -13,6 +13,7 @@
 #include "persist/restore.h"
 #include "persist/save.h"
 #include "sim.h"
+#include "sim_room.h"
 #include "token_make.h"
 
 /* The steps of the world and the lives of the broker in it.
@@ -83,6 +84,7 @@ static void broker_down(struct world *world)
     store_memory_fail(world->store, 0);
     broker->store = NULL; /* it outlives the broker */
     broker_dismantle(broker);
+    rooms_forget(world);
     free(broker);
     world->broker = NULL;
     world->listed_count = 0;
@@ -569,11 +571,14 @@ static void run_to_the_end(struct world *world)
         check_healed(world);
         check_links(world);
         check_mirrors(world);
+        rooms_check_healed(world);
     }
     clients_leave(world);
     run_for(world, world->broker_options.session_resume_ms + 2000, false);
-    if (world->rule == NULL)
+    if (world->rule == NULL) {
         check_empty(world);
+        rooms_check_empty(world);
+    }
 }
 
 /* --- from the beginning ----------------------------------------------------------------------- */
@@ -604,6 +609,7 @@ static void make(struct world *world, const struct sim_options *options)
                    store_open_memory(&world->store, &store) == 0,
                "no memory for the simulation");
     set_limits(world);
+    rooms_make(world);
     clients_make(world);
     backends_make(world);
 }
@@ -625,6 +631,7 @@ void world_free(struct world *world)
     if (world->broker != NULL)
         broker_down(world);
     store_close(world->store);
+    rooms_free(world);
     options_fini(&world->broker_options);
     for (uint32_t i = 0; i < world->wire_count; i++) {
         buffer_fini(&world->wires[i].up);
