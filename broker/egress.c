@@ -107,8 +107,9 @@ static void perform_room_out(struct egress *egress, struct runner *runner, struc
 {
     struct actor *actor = registry_actor(egress->registry, actor_slot(turn->self));
     struct room *room = ((struct room_place *)actor->state)->room;
-    uint32_t posted = rooms_fan_out(&egress->rooms, runner, room);
-    metrics_add(egress->metrics, runner->index, METRIC_room_deliveries, posted);
+    struct rooms_posted posted = rooms_fan_out(&egress->rooms, runner, room);
+    metrics_add(egress->metrics, runner->index, METRIC_room_deliveries, posted.count);
+    metrics_add(egress->metrics, runner->index, METRIC_room_missed, posted.missed);
     if (room_out_done(room))
         egress_post(egress, runner, turn->self,
                     message_create(MESSAGE_ROOM_MORE, sizeof(struct message)));

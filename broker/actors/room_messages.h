@@ -39,6 +39,8 @@ struct room_call {
     uint64_t asker_epoch; /* of a user */
 };
 
+#define JOIN_TOO_MANY "you are in as many rooms as one user may be (rooms.per_user)"
+
 /* MESSAGE_ROOM_JOIN: answered to the user by a room_state_message and, where an instance asked, to
  * that by a MESSAGE_RESULT. */
 struct room_join_message {
@@ -48,7 +50,8 @@ struct room_join_message {
     uint64_t user_request; /* id of his Join; 0: none */
     uint8_t may_join;      /* enum room_leave_to */
     bool carry;
-    bool recover; /* what is behind this position is to follow, by pulls */
+    bool recover;    /* what is behind this position is to follow, by pulls */
+    bool again_only; /* he is in as many as he may: who is not in it already is ROOM_FULL */
     uint64_t incarnation, offset;
     uint8_t user_size;
     uint8_t bytes[]; /* room, user */

@@ -13,7 +13,8 @@
  *
  * The fan-out is the hottest loop of a room: one small message for each member, made by the block,
  * that holds the bundle and says nothing more. Who has no room for it in his mailbox is not told
- * now; the room remembers that it owes him. */
+ * now; the room remembers that it owes him. But that the room is closed comes to everybody: it is
+ * the last thing that the room says, and nothing would come behind it that showed the gap. */
 
 static size_t actor_name(char *to, struct bytes room)
 {
@@ -83,8 +84,11 @@ void rooms_refuse(struct turn *turn, struct room_call *call, uint16_t code)
 {
     bool is_join = call->header.kind == MESSAGE_ROOM_JOIN;
     turn_count(turn, METRIC_room_messages_refused, call->header.kind == MESSAGE_ROOM_PUBLISH);
+    struct room_join_message *join = is_join ? (struct room_join_message *)call : NULL;
+    if (is_join && join->again_only && code == USHER__V1__ERROR__CODE__NO_ROOM)
+        code = RESULT_ROOMS_FULL; /* for who is in all that he may the room is not made */
     if (is_join)
-        refuse_join(turn, (struct room_join_message *)call, code);
+        refuse_join(turn, join, code);
     if (call->request != 0 && call->from_service && !is_join) {
         struct room_answer_message *answer =
             room_answer_create(call->request, code, (struct bytes){0});
@@ -110,7 +114,7 @@ struct fan {
     struct runner *runner;
     struct room_out out;
     struct message_block *blocks[ROOM_OUT_MAX];
-    uint32_t posted;
+    struct rooms_posted posted;
 };
 
 /* The next message that holds the bundle; NULL without memory. */
@@ -128,64 +132,62 @@ static struct message *next_message(struct fan *fan, uint32_t bundle, uint32_t l
     return *block != NULL ? message_block_next(*block, MESSAGE_ROOM_BUNDLE) : NULL;
 }
 
+static int post_one(struct fan *fan, uint32_t bundle, actor_handle user, uint32_t left)
+{
+    bool must = fan->out.bundles[bundle]->kind == ROOM_CLOSED;
+    struct message *message = next_message(fan, bundle, left);
+    if (must)
+        MEMORY_MUST(message != NULL || (message = next_message(fan, bundle, left)) != NULL,
+                    "a room's end");
+    int error = message == NULL ? -ENOBUFS
+                : must          ? scheduler_post(fan->rooms->scheduler, fan->runner, user, message)
+                       : scheduler_post_from(fan->rooms->scheduler, fan->runner, 0, user, message,
+                                             limits_mailbox_messages(fan->rooms->limits));
+    fan->posted.count += error == 0;
+    if (error != 0)
+        message_destroy(message);
+    return error;
+}
+
 /* 0, or why he does not have all of them. */
-static int post_some(struct fan *fan, actor_handle user, uint32_t left)
+static int post_to(struct fan *fan, actor_handle user, uint32_t left)
 {
     for (uint32_t i = 0; i < fan->out.count; i++) {
-        if (fan->out.bundles[i]->kind == ROOM_CLOSED)
-            break; /* post_end has it */
-        struct message *message = next_message(fan, i, left);
-        int error = message == NULL
-                        ? -ENOBUFS
-                        : scheduler_post_from(fan->rooms->scheduler, fan->runner, 0, user, message,
-                                              limits_mailbox_messages(fan->rooms->limits));
-        if (error != 0) {
-            message_destroy(message);
+        int error = post_one(fan, i, user, left);
+        if (error != 0)
             return error;
-        }
-        fan->posted++;
     }
     return 0;
 }
 
-/* The last that he hears of the room, whatever else found no room in his mailbox: nobody would be
- * there to tell him later, and he would be a member of nothing for ever. It is one small message
- * for each of his rooms. */
-static int post_end(struct fan *fan, actor_handle user, uint32_t left)
+/* What the room has for the member at that place. */
+static void tell_member(struct fan *fan, struct room *room, uint32_t place, bool full)
 {
-    struct message *message;
-    MEMORY_MUST((message = next_message(fan, fan->out.count - 1, left)) != NULL, "a room's end");
-    int error = scheduler_post(fan->rooms->scheduler, fan->runner, user, message);
-    if (error != 0)
-        message_destroy(message);
-    fan->posted += error == 0;
-    return error;
+    uint32_t left = fan->out.to - place, last = fan->out.count - 1;
+    bool closes = fan->out.bundles[last]->kind == ROOM_CLOSED;
+    actor_handle user = room_out_member(room, place, false);
+    int error = user == 0 || full ? -ENOBUFS : post_to(fan, user, left);
+    if (closes && error == -ENOBUFS) {
+        user = room_out_member(room, place, true);
+        error = user != 0 ? post_one(fan, last, user, left) : 0;
+    }
+    if (user != 0 && error == -ESRCH)
+        room_out_gone(room, place);
+    if (user == 0 || error == 0 || error == -ESRCH)
+        return;
+    fan->posted.missed++;
+    room_out_missed(room, place);
 }
 
-uint32_t rooms_fan_out(const struct rooms_directory *rooms, struct runner *runner,
-                       struct room *room)
+struct rooms_posted rooms_fan_out(const struct rooms_directory *rooms, struct runner *runner,
+                                  struct room *room)
 {
     struct fan fan = {.rooms = rooms, .runner = runner, .out = room_out_next(room)};
     const struct room_out *out = &fan.out;
     CHECK(out->count > 0 && out->count <= ROOM_OUT_MAX);
     bool full = memory_level() == MEMORY_FULL;
-    bool closes = out->bundles[out->count - 1]->kind == ROOM_CLOSED;
-    for (uint32_t place = out->from; place < out->to; place++) {
-        actor_handle user = room_out_member(room, place, false);
-        bool away = user == 0;
-        if (away && closes)
-            user = room_out_member(room, place, true);
-        if (user == 0)
-            continue;
-        uint32_t left = out->to - place;
-        int error = away ? 0 : full ? -ENOBUFS : post_some(&fan, user, left);
-        if (closes && error != -ESRCH)
-            error = post_end(&fan, user, left);
-        if (error == -ESRCH)
-            room_out_gone(room, place);
-        else if (error != 0)
-            room_out_missed(room, place);
-    }
+    for (uint32_t place = out->from; place < out->to; place++)
+        tell_member(&fan, room, place, full);
     for (uint32_t i = 0; i < out->count; i++)
         message_block_close(fan.blocks[i]);
     return fan.posted;

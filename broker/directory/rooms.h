@@ -32,8 +32,13 @@ void rooms_refuse(struct turn *turn, struct room_call *call, uint16_t code);
 /* Fills in the room that it names. */
 void rooms_resolve(const struct rooms_directory *rooms, struct room_member_message *message);
 
-/* Posts what the room has for its members, or for some thousand of them. Gives how many posts. */
-uint32_t rooms_fan_out(const struct rooms_directory *rooms, struct runner *runner,
-                       struct room *room);
+struct rooms_posted {
+    uint32_t count;
+    uint32_t missed; /* members whose mailboxes had no room */
+};
+
+/* Posts what the room has for its members, or for some thousand of them. */
+struct rooms_posted rooms_fan_out(const struct rooms_directory *rooms, struct runner *runner,
+                                  struct room *room);
 
 #endif

@@ -106,9 +106,9 @@ void member_pull(struct room *room, struct room_pull_message *pull, struct turn 
                      &frames);
     turn_count(turn, METRIC_room_pulls, 1);
     turn_count(turn, METRIC_room_partial, !replay.complete);
-    uint64_t offset = replay.from < room->sealed
-                          ? history_replay(room, replay.from, pull->bytes_max, &frames)
-                          : replay.from;
+    uint32_t left = frames.size < pull->bytes_max ? pull->bytes_max - (uint32_t)frames.size : 0;
+    uint64_t offset =
+        replay.from < room->sealed ? history_replay(room, replay.from, left, &frames) : replay.from;
     struct room_state_message *state =
         state_for(room, member, (struct bytes){frames.data, frames.size}, turn);
     state->request = pull->request;
@@ -122,11 +122,13 @@ void member_pull(struct room *room, struct room_pull_message *pull, struct turn 
 
 void member_hints(struct room *room, struct turn *turn)
 {
-    room->hint_ms = 0;
-    for (uint32_t i = 0; i < room->places && room->owed > 0; i++) {
+    uint32_t left = memory_level() != MEMORY_FULL ? ROOM_POSTS : 0; /* later, all of them */
+    room->hint_ms = room->owed > left ? turn->now_ms + ROOM_HINT_MS : 0;
+    for (uint32_t i = 0; i < room->places && room->owed > 0 && left > 0; i++) {
         struct member *member = &room->members[i];
         if (member->user == 0 || !member->owed)
             continue;
+        left--;
         members_set_owed(room, member, false);
         struct room_state_message *hint = state_for(room, member, (struct bytes){0}, turn);
         hint->owed = true;
@@ -183,15 +185,24 @@ static void admit(struct room *room, struct room_join_message *join, struct turn
     message_destroy(&join->call.header);
 }
 
+/* One user does not fill the list. */
+static bool waits_already(const struct room *room, const struct room_join_message *join)
+{
+    const struct ask *ask = room->asks;
+    while (ask != NULL && (ask->join->user != join->user || ask->join->epoch != join->epoch))
+        ask = ask->next;
+    return ask != NULL;
+}
+
 /* The owner is asked; the Join waits. */
 static void ask(struct room *room, struct room_join_message *join, bool creates, struct turn *turn)
 {
     uint64_t call =
         atomic_fetch_add_explicit(&turn->counters->call_last, 1, memory_order_relaxed) + 1;
     uint64_t deadline_ms = turn->now_ms + rooms_ask_ms(turn->limits);
-    if (room->ask_count >= ROOM_ASKS_MAX) {
-        refuse_with(join, USHER__V1__ERROR__CODE__BUSY, "too many wait to be let into this room",
-                    turn);
+    if (room->ask_count >= ROOM_ASKS_MAX || waits_already(room, join)) {
+        refuse_with(join, USHER__V1__ERROR__CODE__BUSY,
+                    "the owner is being asked about you, or about too many others", turn);
         return;
     }
     if (!news_ask(room, join, creates, call, deadline_ms, turn)) {
@@ -260,7 +271,9 @@ void join_take(struct room *room, struct room_join_message *join, struct turn *t
 {
     if (opens(room, join, turn) || meets_member(room, join, turn))
         return;
-    if (join->may_join == ROOM_MAY)
+    if (join->again_only)
+        refuse_with(join, USHER__V1__ERROR__CODE__ROOM_FULL, JOIN_TOO_MANY, turn);
+    else if (join->may_join == ROOM_MAY)
         admit(room, join, turn);
     else if (join->may_join == ROOM_MAY_IF_OWNER)
         ask(room, join, false, turn);

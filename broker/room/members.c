@@ -134,6 +134,7 @@ void members_remove(struct room *room, struct member *member)
     room->row_count--;
     members_set_away(room, member, false);
     members_set_owed(room, member, false);
+    room->gone -= member->gone;
     free_name(member);
     member->user = 0;
     room->count--;

@@ -70,15 +70,15 @@ struct room_out room_out_next(const struct room *room)
 actor_handle room_out_member(const struct room *room, uint32_t place, bool all)
 {
     const struct member *member = &room->members[place];
-    return all || !member->away ? member->user : 0;
+    return !member->gone && (all || !member->away) ? member->user : 0;
 }
 
-/* Its row in the table must be gone before another actor has the slot, but who leaves is told to
- * others in a turn: he is only marked here. */
+/* He is only marked here: others are told of it in a turn. That one comes behind what he posted
+ * before he went, so if he said why he leaves, that is what counts. */
 void room_out_gone(struct room *room, uint32_t place)
 {
-    room->members[place].epoch = 0; /* of nobody: room_finish of the next turn drops him */
-    room->gone = true;
+    room->gone += !room->members[place].gone;
+    room->members[place].gone = true;
 }
 
 void room_out_missed(struct room *room, uint32_t place)
@@ -102,7 +102,8 @@ bool room_out_done(struct room *room)
         room->out_ready -= out.count;
         room->out_batch = room->out_place = 0;
     }
-    bool more = room->out_ready > 0 || room->gone || room->item_count > 0;
+    bool hints = room->owed > 0 && room->hint_ms == 0; /* it needs a turn that asks for the tick */
+    bool more = room->out_ready > 0 || room->gone > 0 || room->item_count > 0 || hints;
     bool tell = more && !room->told_more;
     room->told_more = room->told_more || more;
     return tell;

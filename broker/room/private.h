@@ -26,6 +26,7 @@ struct member {
     bool away, carry;
     bool owed;        /* something did not fit his mailbox */
     bool roster_owed; /* with it something of the roster, or there may have been */
+    bool gone;        /* a post did not find him: he is out, unless his word comes first */
 };
 
 /* Place of a member by the slot of his actor. */
@@ -63,13 +64,12 @@ struct room {
     bool closing;   /* nothing new is taken; the members are yet to be told */
     bool closed;    /* they are being told */
     bool told_more; /* a MESSAGE_ROOM_MORE is on its way */
-    bool gone;      /* a post found some member (epoch 0) gone */
     uint8_t close_cause;
     char close_detail[DETAIL_BYTES_MAX + 1];
     /* members.c */
     struct member *members;
-    uint32_t places, capacity; /* holes included */
-    uint32_t count, away, owed;
+    uint32_t places, capacity;        /* holes included */
+    uint32_t count, away, owed, gone; /* in all, and of them */
     uint64_t last_number;
     struct place_row *rows;
     uint32_t row_count, row_size;

@@ -94,6 +94,13 @@ static void name_class(struct room *room, const struct room_command_message *com
     follow_class(room, turn);
 }
 
+static void drop_gone(struct room *room, struct turn *turn)
+{
+    for (uint32_t i = 0; i < room->places && room->gone > 0; i++)
+        if (room->members[i].user != 0 && room->members[i].gone)
+            member_drop(room, &room->members[i], USHER__V1__ROOM_NEWS__CAUSE__LOST, turn);
+}
+
 bool room_receive(struct room **state, struct message *message, struct turn *turn)
 {
     struct room *room = *state;
@@ -125,6 +132,7 @@ bool room_receive(struct room **state, struct message *message, struct turn *tur
         break;
     case MESSAGE_ROOM_MORE:
         room->told_more = false;
+        drop_gone(room, turn);
         message_destroy(message);
         break;
     case MESSAGE_TICK:
@@ -142,16 +150,6 @@ bool room_receive(struct room **state, struct message *message, struct turn *tur
 }
 
 /* --- the end of a turn ------------------------------------------------------------------------ */
-
-static void drop_gone(struct room *room, struct turn *turn)
-{
-    if (!room->gone)
-        return;
-    room->gone = false;
-    for (uint32_t i = 0; i < room->places; i++)
-        if (room->members[i].user != 0 && room->members[i].epoch == 0)
-            member_drop(room, &room->members[i], USHER__V1__ROOM_NEWS__CAUSE__LOST, turn);
-}
 
 static bool is_due(uint64_t when_ms, const struct turn *turn)
 {
@@ -243,9 +241,10 @@ void room_finish(struct room **state, struct turn *turn)
     struct room *room = *state;
     if (room == NULL)
         return;
-    drop_gone(room, turn);
     join_expire(room, turn);
     look_whether_idle(room, turn);
+    if (is_due(room->event_ms, turn) && room->out_count >= ROOM_WAITING_MAX)
+        room->event_ms = turn->now_ms + ROOM_EVENT_MS; /* they have not heard the last ones */
     bool tells = room->closing || is_due(room->event_ms, turn);
     if (tells || (is_due(room->flush_ms, turn) && !room_is_sending(room))) {
         publish_seal(room, turn); /* also what was published before they came or went */

@@ -57,10 +57,13 @@ void rooms_clear(struct session *session)
     session->company->rooms = NULL;
 }
 
-void rooms_drop_empty(struct session *session)
+void rooms_drop_empty(struct session *session, const struct turn *turn)
 {
     struct rooms *rooms = rooms_if_any(session);
-    if (rooms == NULL || rooms->count > 0 || rooms->asked > 0 || rooms->by_name.due_ns != 0)
+    if (rooms == NULL || rooms->count > 0 || rooms->asked > 0 ||
+        !allowance_is_whole(&rooms->by_name, turn->now_ms) ||
+        !allowance_is_whole(&rooms->joins, turn->now_ms) ||
+        !allowance_is_whole(&rooms->left, turn->now_ms))
         return;
     rooms_clear(session);
     company_drop_empty(session);
@@ -119,6 +122,8 @@ void rooms_remove(struct session *session, struct membership *membership)
 {
     struct rooms *rooms = rooms_of(session);
     CHECK(rooms->count > 0);
+    if (rooms->left.due_ns < membership->rate.due_ns)
+        rooms->left = membership->rate;
     rooms_set(session, membership, MEMBER_AWAY); /* out of the counts */
     *membership = rooms->memberships[--rooms->count];
 }
@@ -141,7 +146,9 @@ struct membership *rooms_add(struct session *session, actor_handle room, uint64_
         make_room(session, rooms);
     if (rooms->count == rooms->capacity) {
         uint32_t capacity = rooms->capacity * 2;
-        MEMORY_MUST((rooms = realloc(rooms, rooms_bytes(capacity))) != NULL, "a membership");
+        struct rooms *more;
+        MEMORY_MUST((more = realloc(rooms, rooms_bytes(capacity))) != NULL, "a membership");
+        rooms = more;
         memory_account((int64_t)(rooms_bytes(capacity) - rooms_bytes(rooms->capacity)));
         rooms->capacity = capacity;
         session->company->rooms = rooms;
@@ -149,6 +156,7 @@ struct membership *rooms_add(struct session *session, actor_handle room, uint64_
     struct membership *membership = &rooms->memberships[rooms->count++];
     *membership =
         (struct membership){.room = room, .incarnation = incarnation, .state = MEMBER_AWAY};
+    membership->rate = rooms->left; /* who leaves and comes again has not got a new one by that */
     return membership;
 }
 
@@ -186,6 +194,13 @@ void rooms_say(struct session *session, struct turn *turn, uint32_t number, uint
 
 /* --- what is missing -------------------------------------------------------------------------- */
 
+/* Never above the mark: who stays above it is closed as a slow consumer, and what a room says is
+ * there also for who reads slowly. What is larger than that goes alone. */
+bool rooms_fit(const struct session *session, const struct turn *turn, size_t size)
+{
+    return session->output == 0 || session->output + (uint64_t)size <= output_window(turn->limits);
+}
+
 /* So much of a history fits what others may put into the connection. */
 static uint32_t pull_bytes(const struct session *session, const struct turn *turn)
 {
@@ -220,7 +235,7 @@ void rooms_pull(struct session *session, struct turn *turn)
 {
     struct rooms *rooms = rooms_if_any(session);
     if (rooms == NULL || session->conn == 0 || rooms->behind == 0 || rooms->pulling ||
-        !output_takes(session, turn, PULL_BYTES_MIN))
+        !rooms_fit(session, turn, output_window(turn->limits) / 2))
         return;
     struct membership *membership = rooms->memberships;
     while (membership->state != MEMBER_BEHIND)
@@ -316,7 +331,7 @@ void rooms_resumed(struct session *session, struct turn *turn, const struct resu
         take_position(session, turn, &resume->positions[i]);
     forget_ended(session, rooms);
     rooms_pull(session, turn);
-    rooms_drop_empty(session);
+    rooms_drop_empty(session, turn);
 }
 
 void rooms_carry(struct session *session, struct membership *membership, struct turn *turn,
@@ -358,7 +373,7 @@ void rooms_taken_over(struct session *session, struct turn *turn, uint64_t old_e
         rooms_remove(session, membership);
     }
     rooms_pull(session, turn);
-    rooms_drop_empty(session);
+    rooms_drop_empty(session, turn);
 }
 
 static uint8_t cause_of(uint8_t presence_cause)

@@ -52,11 +52,15 @@ struct rooms {
     uint32_t behind; /* memberships that wait to pull */
     bool pulling;    /* one of them does: one at a time, so that the connection has room for it */
     struct allowance by_name; /* of what he publishes where he is no member */
+    struct allowance joins;
+    struct allowance left; /* of the room that he left with the least of it */
     struct membership memberships[];
 };
 
 struct rooms *rooms_of(struct session *session);
-void rooms_drop_empty(struct session *session);
+
+/* Unless what he has spent of his allowances would be forgotten by it. */
+void rooms_drop_empty(struct session *session, const struct turn *turn);
 
 /* NULL: he is not in it, in that life of it. Rooms that he was in are not found by the first. */
 struct membership *rooms_find(const struct session *session, actor_handle room,
@@ -78,6 +82,9 @@ void rooms_carry(struct session *session, struct membership *membership, struct 
 
 /* To the room: he has no connection. */
 void rooms_tell_away(const struct session *session, struct turn *turn, actor_handle room);
+
+/* So much of what rooms say may go to the connection now. */
+bool rooms_fit(const struct session *session, const struct turn *turn, size_t size);
 
 /* Asks for what is missing, of one after the other, as far as the connection takes it. */
 void rooms_pull(struct session *session, struct turn *turn);

@@ -13,6 +13,8 @@
  * name, his token, his allowance) is judged here; the rest by the room. */
 
 static const uint64_t SECOND_US = 1000000;
+static const uint64_t JOINS_US = 10 * 1000000;
+enum { JOINS_MORE = 16 };
 
 static bool refuse_name(struct session *session, struct turn *turn, uint64_t id, struct bytes name)
 {
@@ -53,6 +55,27 @@ static void post_room(struct turn *turn, struct room_call *call)
     turn_effect(turn, EFFECT_ROOM, 0)->message = &call->header;
 }
 
+/* Each Join may make a room, which then stands empty for a while, and tells its members and its
+ * owner of him. So he has as many at once as he may be in rooms, and some, and they come back
+ * within JOINS_US. True: that was too many, and he was told so. */
+static bool refuse_joins(struct session *session, uint64_t id, struct turn *turn)
+{
+    if (rooms_publish_per_second(turn->limits) == 0)
+        return false;
+    struct allowance *joins = &rooms_of(session)->joins;
+    struct allowance_terms terms =
+        allowance_over((uint32_t)rooms_per_user(turn->limits) + JOINS_MORE, JOINS_US);
+    uint32_t wait_ms = allowance_wait_ms(joins, terms, turn->now_ms);
+    if (wait_ms == 0) {
+        allowance_spend(joins, terms, turn->now_ms);
+        return false;
+    }
+    turn_count(turn, METRIC_room_joins_limited, 1);
+    answer_error(session, turn, id, USHER__V1__ERROR__CODE__RATE_LIMITED,
+                 "more Joins in ten seconds than rooms.per_user and 16", wait_ms);
+    return true;
+}
+
 void user_join(struct session *session, const struct client_frame *frame, struct turn *turn)
 {
     struct bytes name = frame->join.room;
@@ -63,12 +86,9 @@ void user_join(struct session *session, const struct client_frame *frame, struct
         rooms_count_refusal(turn, USHER__V1__ERROR__CODE__NO_ROOM);
         return;
     }
-    if (rooms_are_full(session, turn)) {
-        turn_count(turn, METRIC_room_refused_per_user, 1);
-        answer_refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__ROOM_FULL,
-                      "you are in as many rooms as one user may be (rooms.per_user)");
+    if (refuse_joins(session, frame->id, turn))
         return;
-    }
+    bool full = rooms_are_full(session, turn); /* he may be in this one already: the room knows */
     struct room_join_message *join = room_join_create(name, bytes_of_text(turn->name));
     const struct request request = {.id = frame->id};
     if (join == NULL) {
@@ -80,7 +100,8 @@ void user_join(struct session *session, const struct client_frame *frame, struct
         return;
     }
     join->call.asker = turn->self; /* whose part of the mailbox it takes */
-    join->call.may_create = leave_to(session, class->create, name);
+    join->call.may_create = full ? ROOM_MAY_NOT : leave_to(session, class->create, name);
+    join->again_only = full;
     join->may_join = leave_to(session, class->join, name);
     join->user = turn->self;
     join->epoch = session->epoch;
@@ -109,7 +130,7 @@ void user_leave(struct session *session, const struct client_frame *frame, struc
     rooms_say(session, turn, frame->leave.room, incarnation, USHER__V1__ROOM_STATE__STATE__LEFT,
               (struct bytes){0});
     rooms_pull(session, turn); /* the next one may, if this one was at it */
-    rooms_drop_empty(session);
+    rooms_drop_empty(session, turn);
 }
 
 /* True: he publishes too fast, and was told so. */

@@ -94,7 +94,7 @@ static void join_refused(struct session *session, const struct room_state_messag
         answer_error(session, turn, state->request, code, why[0] != '\0' ? why : explain(code),
                      retry_hint_ms(code));
     }
-    rooms_drop_empty(session);
+    rooms_drop_empty(session, turn);
 }
 
 void rooms_answer_waiting(struct session *session, struct membership *membership, uint32_t code,
@@ -148,7 +148,7 @@ static void joined_no_more(struct session *session, const struct room_state_mess
         answer_error(session, turn, state->request, USHER__V1__ERROR__CODE__NOT_MEMBER,
                      "you have left the room meanwhile", 0);
     }
-    rooms_drop_empty(session);
+    rooms_drop_empty(session, turn);
 }
 
 /* A pull brings the RoomState, and the answer in it: when he is back, or his connection has room
@@ -193,7 +193,7 @@ static void joined(struct session *session, const struct room_state_message *sta
         rooms_answer_waiting(session, membership, USHER__V1__ERROR__CODE__BUSY,
                              "another Join of the room came behind it", turn);
     bool pulls = stays && membership->state != MEMBER_LIVE; /* that brings all of it */
-    if (session->conn == 0 || pulls || !output_takes(session, turn, state->size)) {
+    if (session->conn == 0 || pulls || !rooms_fit(session, turn, state->size)) {
         put_off(session, membership, state, turn);
         return;
     }
@@ -216,8 +216,9 @@ static void pulled(struct session *session, const struct room_state_message *sta
     if (membership == NULL || membership->state != MEMBER_PULLING ||
         membership->pull != state->pull)
         return;
-    if (!output_takes(session, turn, state->size)) {
+    if (!rooms_fit(session, turn, state->size)) {
         trace_state(session, state, TRACE_DROPPED, turn);
+        membership->roster = true; /* it may have been in it, and the room has owed it no more */
         rooms_set(session, membership, MEMBER_BEHIND); /* asked for again when it does */
         return;
     }
@@ -327,7 +328,7 @@ static void take_messages(struct session *session, struct membership *membership
     if (bundle->first + bundle->count - 1 <= membership->offset)
         return;
     if (!live || bundle->first > membership->offset + 1 ||
-        !output_takes(session, turn, bundle->size)) {
+        !rooms_fit(session, turn, bundle->size)) {
         trace_bundle(session, turn, TRACE_DROPPED, bundle);
         turn_count(turn, METRIC_room_behind, live);
         if (live) {
@@ -345,7 +346,7 @@ static void take_event(struct session *session, struct membership *membership,
 {
     if (membership->state == MEMBER_AWAY)
         return;
-    if (membership->state != MEMBER_LIVE || !output_takes(session, turn, bundle->size)) {
+    if (membership->state != MEMBER_LIVE || !rooms_fit(session, turn, bundle->size)) {
         membership->roster = true;
         if (membership->state == MEMBER_LIVE)
             rooms_set(session, membership, MEMBER_BEHIND);
@@ -376,7 +377,7 @@ static void take_closed(struct session *session, struct membership *membership,
     output_send(session, turn, offset);
     rooms_remove(session, membership);
     rooms_pull(session, turn);
-    rooms_drop_empty(session);
+    rooms_drop_empty(session, turn);
 }
 
 void user_room_bundle(struct session *session, struct message *message, struct turn *turn)
@@ -464,5 +465,5 @@ void user_room_expel(struct session *session, struct message *message, struct tu
         rooms_pull(session, turn);
     }
     message_destroy(message);
-    rooms_drop_empty(session);
+    rooms_drop_empty(session, turn);
 }

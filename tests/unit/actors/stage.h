@@ -228,6 +228,7 @@ static inline void tape_frame(struct stage *stage, const Usher__V1__BrokerFrame 
         break;
     case USHER__V1__BROKER_FRAME__BODY_DONE:
         tape_number(stage, "epoch", frame->done->epoch);
+        tape_number_if(stage, "offset", frame->done->offset);
         tape_put(stage, frame->done->dropped ? " dropped" : "");
         break;
     case USHER__V1__BROKER_FRAME__BODY_REPLY:
@@ -247,6 +248,16 @@ static inline void tape_frame(struct stage *stage, const Usher__V1__BrokerFrame 
         break;
     case USHER__V1__BROKER_FRAME__BODY_CLOSE:
         tape_close(stage, frame->close);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_ROOM_STATE:
+        tape_number(stage, "room", frame->room_state->room);
+        tape_enum(stage, &usher__v1__room_state__state__descriptor, frame->room_state->state);
+        tape_enum(stage, &usher__v1__room_state__replay__descriptor, frame->room_state->replay);
+        tape_number_if(stage, "life", frame->room_state->incarnation);
+        break;
+    case USHER__V1__BROKER_FRAME__BODY_ROOM_MESSAGES:
+        tape_number(stage, "first", frame->room_messages->offset);
+        tape_number(stage, "n", frame->room_messages->n_messages);
         break;
     default:
         break;
@@ -363,13 +374,68 @@ static inline void tape_room_member(struct stage *stage, const struct room_membe
         tape_bytes(stage, detail.data, detail.size);
 }
 
+/* To a room, of a user. */
+static inline void tape_users_call(struct stage *stage, const struct room_call *call,
+                                   struct bytes room)
+{
+    static const char *const words[] = {"not", "owner", "may"};
+    if (call->header.kind == MESSAGE_ROOM_PUBLISH) {
+        const struct room_publish_message *publish = (const struct room_publish_message *)call;
+        if (room.size > 0)
+            tape_put(stage, "room %.*s publish", (int)room.size, (const char *)room.data);
+        else
+            tape_put(stage, "to %llu publish", (unsigned long long)call->room);
+        tape_id(stage, call->request);
+        tape_bytes(stage, publish->bytes + room.size + publish->from_size, publish->payload_size);
+        return;
+    }
+    const struct room_join_message *join = (const struct room_join_message *)call;
+    assert_int_equal(call->header.kind, MESSAGE_ROOM_JOIN);
+    tape_put(stage, "room %.*s join", (int)room.size, (const char *)room.data);
+    tape_id(stage, join->user_request);
+    tape_number(stage, "epoch", join->epoch);
+    tape_put(stage, " create=%s join=%s%s", words[call->may_create], words[join->may_join],
+             join->again_only ? " again_only" : "");
+    if (join->recover)
+        tape_put(stage, " from=%llu/%llu", (unsigned long long)join->incarnation,
+                 (unsigned long long)join->offset);
+}
+
+/* To a room, of the turn of a member. */
+static inline void tape_of_member(struct stage *stage, const struct message *message)
+{
+    if (message->kind == MESSAGE_ROOM_AWAY) {
+        tape_put(stage, " away");
+        tape_number(stage, "epoch", ((const struct room_away_message *)message)->epoch);
+    } else if (message->kind == MESSAGE_ROOM_LEAVE) {
+        const struct room_leave_message *leave = (const struct room_leave_message *)message;
+        tape_put(stage, " leave");
+        tape_id(stage, leave->token);
+        tape_number(stage, "epoch", leave->epoch);
+        tape_enum(stage, &usher__v1__room_news__cause__descriptor, leave->cause);
+    } else {
+        const struct room_pull_message *pull = (const struct room_pull_message *)message;
+        tape_put(stage, " pull %u", pull->pull);
+        tape_id(stage, pull->request);
+        tape_number(stage, "epoch", pull->epoch);
+        tape_number_if(stage, "new", pull->new_epoch);
+        tape_number(stage, "at", pull->offset);
+        tape_put(stage, "%s%s%s", pull->fresh ? " fresh" : "", pull->resumed ? " resumed" : "",
+                 pull->roster ? " roster" : "");
+        assert_true(pull->back);
+    }
+}
+
 /* To a room, of a service. */
 static inline void tape_room_call(struct stage *stage, const struct room_call *call)
 {
     static const char *const commands[] = {"open", "close", "members"};
     struct bytes room = room_call_name(call);
-    assert_true(call->from_service);
     assert_int_equal(call->asker, STAGE_SELF);
+    if (!call->from_service) {
+        tape_users_call(stage, call, room);
+        return;
+    }
     stage->tokens[stage->token_count++ % 8] = call->request;
     tape_put(stage, "room %.*s%s", (int)room.size, (const char *)room.data,
              call->may_create == ROOM_MAY ? " create" : "");
@@ -423,6 +489,11 @@ static inline void tape_posted(struct stage *stage, const struct message *messag
     case MESSAGE_ROOM_INVITE:
     case MESSAGE_ROOM_EXPEL:
         tape_room_member(stage, (const struct room_member_message *)message);
+        break;
+    case MESSAGE_ROOM_AWAY:
+    case MESSAGE_ROOM_LEAVE:
+    case MESSAGE_ROOM_PULL:
+        tape_of_member(stage, message);
         break;
     case MESSAGE_DELIVER:
         tape_deliver(stage, (const struct deliver_message *)message);
