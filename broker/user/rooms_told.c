@@ -247,7 +247,7 @@ static void room_gone(struct session *session, const struct room_state_message *
               USHER__V1__ROOM_STATE__STATE__CLOSED, (struct bytes){0});
     rooms_remove(session, membership);
     rooms_pull(session, turn);
-    rooms_drop_empty(session);
+    rooms_drop_empty(session, turn);
 }
 
 /* Something was for him and found his mailbox full. */

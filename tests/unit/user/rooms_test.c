@@ -4,7 +4,7 @@
 #include "user/rooms.h"
 
 /* The rooms of a user: what he is told in which state, what he asks for, and what becomes of it.
- * Rooms are 801 (number 801) and 802; their life is 50 unless something else is said. */
+ * Rooms are 801 (number 12816) and 802; their life is 50 unless something else is said. */
 
 enum { ROOM = 801, OTHER_ROOM = 802, LIFE = 50 };
 
@@ -56,7 +56,7 @@ static void ask_leave(struct stage *stage, uint64_t id, uint32_t room)
 {
     Usher__V1__Leave leave = USHER__V1__LEAVE__INIT;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
-    leave.room = room;
+    leave.room = room_number(room);
     frame.id = id;
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LEAVE;
     frame.leave = &leave;
@@ -68,7 +68,7 @@ static void ask_publish(struct stage *stage, uint64_t id, uint32_t room, const c
 {
     Usher__V1__Publish publish = USHER__V1__PUBLISH__INIT;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
-    publish.room = room;
+    publish.room = room != 0 ? room_number(room) : 0;
     publish.name = (char *)name;
     publish.payload = (ProtobufCBinaryData){2, (uint8_t *)"hi"};
     frame.id = id;
@@ -94,7 +94,7 @@ static void room_says(struct stage *stage, struct says says)
     char detail[4096] = "";
     if (says.bytes > 0)
         memset(detail, 'x', says.bytes);
-    const struct room_state_fields fields = {.room = ROOM,
+    const struct room_state_fields fields = {.room = room_number(ROOM),
                                              .name = bytes_of_text("talk"),
                                              .incarnation = LIFE,
                                              .offset = says.offset,
@@ -128,13 +128,15 @@ static struct room_bundle *bundle_of(enum room_bundle_kind kind, uint64_t first,
                                   bytes_of_text("hello"), 7);
         ends[i] = (uint32_t)items.size;
     }
-    const struct room_state_fields closed = {
-        .room = ROOM, .incarnation = LIFE, .state = USHER__V1__ROOM_STATE__STATE__CLOSED};
+    const struct room_state_fields closed = {.room = room_number(ROOM),
+                                             .incarnation = LIFE,
+                                             .state = USHER__V1__ROOM_STATE__STATE__CLOSED};
     size_t second = 0;
     if (kind == ROOM_MESSAGES) {
-        broker_frame_room_messages(&frame, ROOM, first, (struct bytes){items.data, items.size});
+        broker_frame_room_messages(&frame, room_number(ROOM), first,
+                                   (struct bytes){items.data, items.size});
     } else if (kind == ROOM_EVENT) {
-        broker_frame_room_event(&frame, ROOM, 3, (struct bytes){0});
+        broker_frame_room_event(&frame, room_number(ROOM), 3, (struct bytes){0});
     } else {
         broker_frame_room_state(&frame, 0, &closed);
         struct room_state_fields partial = closed;
@@ -189,8 +191,8 @@ static void back(struct stage *stage, uint64_t conn, uint32_t count, uint32_t ro
     message_destroy(&old->header);
     resume->position_count = count;
     for (uint32_t i = 0; i < count; i++)
-        resume->positions[i] =
-            (struct client_position){.room = room, .incarnation = life, .offset = offset};
+        resume->positions[i] = (struct client_position){
+            .room = room_number(room), .incarnation = life, .offset = offset};
     stage_receive(stage, &resume->header);
     stage_commit(stage, 0);
 }
@@ -209,7 +211,7 @@ static void a_join_goes_to_the_room_and_is_answered_once(void **state)
     ask_join(stage, 7, "talk");
     EXPECT(stage, "room talk join #7 epoch=1 create=may join=may", "10 consumed");
     room_says(stage, (struct says){.request = 7, .joined = true, .offset = 4});
-    EXPECT(stage, "10 room_state #7 room=801 JOINED NONE life=50");
+    EXPECT(stage, "10 room_state #7 room=12816 JOINED NONE life=50");
     room_posts(stage, ROOM_MESSAGES, 5, 2);
     EXPECT(stage, "10 room_messages first=5 n=2");
     assert_int_equal(his(stage)->offset, 6);
@@ -285,7 +287,7 @@ static void publish_rate_at_n_and_one_more(void **state)
     /* Nor has he more by leaving and coming again. */
     ask_leave(stage, 6, ROOM);
     EXPECT(stage, "to 801 leave epoch=1 ASKED", "10 done #6 epoch=0",
-           "10 room_state room=801 LEFT NONE life=50", "10 consumed");
+           "10 room_state room=12816 LEFT NONE life=50", "10 consumed");
     room_says(stage, (struct says){.joined = true});
     ask_publish(stage, 7, ROOM, "");
     EXPECT(stage, "10 error #7 RATE_LIMITED retry=250", "10 consumed");
@@ -361,7 +363,7 @@ static void one_pull_at_a_time(void **state)
     be_member(stage, 0, false);
     room_says(stage,
               (struct says){.room = OTHER_ROOM, .joined = true, .offset = 5, .behind = true});
-    EXPECT(stage, "10 room_state room=801 JOINED NONE life=50", "to 802 pull 2 epoch=1 at=5");
+    EXPECT(stage, "10 room_state room=12816 JOINED NONE life=50", "to 802 pull 2 epoch=1 at=5");
     room_posts(stage, ROOM_MESSAGES, 2, 1);
     EXPECT_NOTHING(stage);
     room_says(stage, (struct says){.room = OTHER_ROOM, .pull = 2, .offset = 9, .silent = true});
@@ -371,7 +373,7 @@ static void one_pull_at_a_time(void **state)
     EXPECT_NOTHING(stage);
     ask_leave(stage, 9, ROOM);
     EXPECT(stage, "to 801 leave epoch=1 ASKED", "10 done #9 epoch=0",
-           "10 room_state room=801 LEFT NONE life=50", "to 802 pull 3 epoch=1 at=9 roster",
+           "10 room_state room=12816 LEFT NONE life=50", "to 802 pull 3 epoch=1 at=9 roster",
            "10 consumed");
 }
 
@@ -458,7 +460,7 @@ static void away_and_back_named_and_not(void **state)
     room_posts(stage, ROOM_MESSAGES, 3, 1); /* live, before the room has answered */
     EXPECT_NOTHING(stage);
     room_says(stage, (struct says){.pull = 3, .offset = 7});
-    EXPECT(stage, "20 room_state room=801 JOINED NONE life=50");
+    EXPECT(stage, "20 room_state room=12816 JOINED NONE life=50");
     room_posts(stage, ROOM_MESSAGES, 8, 1);
     EXPECT(stage, "20 room_messages first=8 n=1");
     stage_conn_end(stage, 20, LOSS_GONE);
@@ -480,15 +482,15 @@ static void positions_of_rooms_that_are_over(void **state)
     EXPECT_NOTHING(stage);
     back(stage, 20, 2, ROOM, LIFE, 4);
     EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=1 COMPLETE next=1",
-           "20 room_state room=801 CLOSED NONE life=50",
-           "20 room_state room=801 CLOSED NONE life=50");
+           "20 room_state room=12816 CLOSED NONE life=50",
+           "20 room_state room=12816 CLOSED NONE life=50");
     assert_null(stage->session.company); /* nothing is left of it */
     stage_detach(stage);
     back(stage, 30, 3, 4711, 9, UINT64_MAX);
     EXPECT(stage, "30 welcomed", "30 welcome #1 epoch=1 COMPLETE next=1",
-           "30 room_state room=4711 CLOSED NONE life=9",
-           "30 room_state room=4711 CLOSED NONE life=9",
-           "30 room_state room=4711 CLOSED NONE life=9");
+           "30 room_state room=75376 CLOSED NONE life=9",
+           "30 room_state room=75376 CLOSED NONE life=9",
+           "30 room_state room=75376 CLOSED NONE life=9");
 }
 
 static void a_takeover_leaves_and_carries(void **state)
@@ -548,7 +550,7 @@ static void an_answer_that_finds_nobody_comes_with_the_resume(void **state)
     EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=1 COMPLETE next=1",
            "to 801 pull 2 #7 epoch=1 at=4 fresh");
     room_says(stage, (struct says){.request = 7, .pull = 2, .offset = 4});
-    EXPECT(stage, "20 room_state #7 room=801 JOINED NONE life=50");
+    EXPECT(stage, "20 room_state #7 room=12816 JOINED NONE life=50");
     assert_int_equal(his(stage)->request, 0);
 }
 
@@ -563,7 +565,7 @@ static void a_join_is_answered_in_any_case(void **state)
     back(stage, 20, 0, 0, 0, 0);
     ask_leave(stage, 8, ROOM);
     EXPECT(stage, "20 error #7 NOT_MEMBER", "to 801 leave epoch=1 ASKED", "20 done #8 epoch=0",
-           "20 room_state room=801 LEFT NONE life=50", "20 consumed");
+           "20 room_state room=12816 LEFT NONE life=50", "20 consumed");
     assert_null(requests_find(stage->session.requests, 7));
 }
 
@@ -574,11 +576,11 @@ static void closed_says_whether_something_is_missing(void **state)
     struct stage *stage = *state;
     be_member(stage, 4, false);
     room_posts(stage, ROOM_CLOSED, 4, 0);
-    EXPECT(stage, "10 room_state room=801 CLOSED NONE life=50");
+    EXPECT(stage, "10 room_state room=12816 CLOSED NONE life=50");
     assert_null(stage->session.company);
     room_says(stage, (struct says){.joined = true, .offset = 4});
     room_posts(stage, ROOM_CLOSED, 5, 0);
-    EXPECT(stage, "10 room_state room=801 CLOSED PARTIAL life=50");
+    EXPECT(stage, "10 room_state room=12816 CLOSED PARTIAL life=50");
     room_posts(stage, ROOM_MESSAGES, 5, 1);
     EXPECT_NOTHING(stage);
 }
@@ -610,7 +612,7 @@ static void invited_and_expelled(void **state)
     EXPECT(stage, "to 901 result #44 NOT_MEMBER epoch=1");
     order(stage, MESSAGE_ROOM_EXPEL, ROOM, 1);
     EXPECT(stage, "to 801 leave #44 epoch=1 SERVICE",
-           "10 room_state room=801 REMOVED NONE life=50");
+           "10 room_state room=12816 REMOVED NONE life=50");
     assert_null(stage->session.company);
     /* Who is away hears of it when he comes back and names it. */
     room_says(stage, (struct says){.joined = true, .offset = 4});
@@ -619,7 +621,7 @@ static void invited_and_expelled(void **state)
     EXPECT(stage, "to 801 leave #44 epoch=1 SERVICE");
     back(stage, 20, 1, ROOM, LIFE, 4);
     EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=1 COMPLETE next=1",
-           "20 room_state room=801 REMOVED NONE life=50");
+           "20 room_state room=12816 REMOVED NONE life=50");
 }
 
 /* Who is away and is added to and removed from rooms for ever holds no more than a few of them. */
