@@ -466,7 +466,7 @@ def scene_rooms():
         check_equal({key: row[key] for key in wanted}, wanted, "the room")
         check(row["history_bytes"] > 0, f"bytes of the history: {row}")
         check_equal(http_.json("/api/rooms/match%3aa%2Bb%40x")["room"]["owner"], "maker", "owner")
-        check_room_pages(http_, row)
+        check_room_pages(http_, lambda: alice.publish(here, b"hi"))
         http_.error("GET", "/api/rooms?by=size", 400, "bad_request")
         http_.error("GET", "/api/rooms/nothing", 404, "not_found")
         http_.error("GET", "/api/rooms/alice", 404, "not_found")  # a user's actor is no room
@@ -475,7 +475,7 @@ def scene_rooms():
         check_room_closes(broker, alice, here)
 
 
-def check_room_pages(http_, row):
+def check_room_pages(http_, publish):
     page = http_.json("/api/rooms/talk:1?limit=1")
     check_equal(
         ([member["user"] for member in page["members"]], page["more"]),
@@ -492,8 +492,8 @@ def check_room_pages(http_, row):
     names = lambda path: [room["room"] for room in http_.json(f"/api/rooms?{path}")["rooms"]]
     check_equal(names(""), ["match:a+b@x", "talk:1"], "by name")
     check_equal(names("by=members"), ["talk:1", "match:a+b@x"], "by members")
-    check_equal(names("by=messages"), ["talk:1", "match:a+b@x"], "by messages")
-    check_equal(names("by=deliveries&limit=1"), ["talk:1"], "by deliveries")
+    for by in ("messages", "deliveries"):  # in the last seconds, so it has to go on
+        eventually(lambda: publish() and names(f"by={by}") == ["talk:1", "match:a+b@x"], f"by {by}")
     check_equal(names("prefix=ma"), ["match:a+b@x"], "of that beginning")
     first = http_.json("/api/rooms?limit=1")
     check_equal((first["more"], first["next"]), (True, "match:a+b@x"), "a page")
@@ -502,7 +502,7 @@ def check_room_pages(http_, row):
     eventually(
         lambda: http_.json("/api/rooms")["rooms"][1]["deliveries_per_s"] == 0, "rates of now"
     )
-    check_equal(http_.json("/api/rooms")["rooms"][1]["deliveries"], row["deliveries"], "in all")
+    check(http_.json("/api/rooms")["rooms"][1]["deliveries"] > 20, "deliveries in all")
 
 
 def check_room_closes(broker, alice, here):
@@ -560,17 +560,17 @@ def scene_room_numbers():
         refused(alice, "talk:3", "ROOM_FULL")
         carol.join("talk:3")
         refused(bob, "talk:4", "ROOM_FULL")
-        for _ in range(2):
-            alice.publish(here, b"x")
-        alice.post("publish", room=here.room, payload=b"x")
-        alice.pump(lambda: alice.others)
-        check_equal(alice.others[0].WhichOneof("body"), "error", "the third one in a second")
+        for _ in range(100):  # at two a second
+            alice.post("publish", room=here.room, payload=b"x")
+        alice.pump(lambda: len(alice.others) == 100)
+        kinds = [frame.WhichOneof("body") for frame in alice.others]
+        check(kinds.count("done") >= 2 and "error" in kinds, f"the answers: {kinds}")
         samples, _ = http_.scrape()
         reasons = "members no_room forbidden owner_gone per_user rooms_count".split()
         for reason in reasons:
             key = ("usher_room_joins_refused_total", (("reason", reason),))
             check_equal(samples[key], 1, f"refused: {reason}")
-        limited = {"room_messages_limited": 1, "room_deliveries_limited": 0}
+        limited = {"room_messages_limited": kinds.count("error"), "room_deliveries_limited": 0}
         counters = http_.json("/api/stats")["counters"]
         check_equal({name: counters[name] for name in limited}, limited, "messages limited")
 
