@@ -209,9 +209,9 @@ def scene_a_room_stays_where_it_is():
 def scene_a_gap_is_seen():
     """Nobody is there for a while, or one does not acknowledge: the numbers show that some is missing."""
     most = 16
-    with Broker(
-        options(rooms__news_waiting=most, admin__listen="127.0.0.1:0")
-    ) as broker, Member(broker, "alice") as alice:
+    with Broker(options(rooms__news_waiting=most, admin__listen="127.0.0.1:0")) as broker, Member(
+        broker, "alice"
+    ) as alice:
         here = alice.join("talk:1")  # OPENED and JOINED find nobody
         with Owner(broker) as owner:
             for i in range(most + 1):
