@@ -163,10 +163,11 @@ struct room_state_message {
     uint16_t recovers : 1; /* he named a position, and begins at `offset` */
     uint16_t partial : 1;  /* something before that is gone */
     uint16_t carry : 1;
-    uint16_t live : 1; /* nothing is missing behind `offset` */
-    uint16_t gone : 1; /* the room is not there any more */
-    uint16_t owed : 1; /* only a hint: messages up to `offset` were for him and did not come */
-    uint32_t pull;     /* that it answers; 0: none */
+    uint16_t too_many : 1; /* ROOM_FULL: it is the user who is in as many as he may */
+    uint16_t live : 1;     /* nothing is missing behind `offset` */
+    uint16_t gone : 1;     /* the room is not there any more */
+    uint16_t owed : 1;     /* only a hint: messages up to `offset` were for him and did not come */
+    uint32_t pull;         /* that it answers; 0: none */
     uint32_t retry_after_ms;
     uint64_t offset; /* up to which he has everything, with what `bytes` hold */
     uint32_t size;

@@ -77,6 +77,7 @@ static void refuse_join(struct turn *turn, struct room_join_message *join, uint1
     state->epoch = join->epoch;
     state->request = join->user_request;
     state->code = code;
+    state->too_many = join->again_only && code == RESULT_ROOMS_FULL;
     turn_post(turn, join->user, &state->header);
 }
 

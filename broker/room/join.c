@@ -148,6 +148,7 @@ static void refuse(struct room_join_message *join, uint16_t code, struct bytes w
     state->epoch = join->epoch;
     state->request = join->user_request;
     state->code = code;
+    state->too_many = join->again_only && code == USHER__V1__ERROR__CODE__ROOM_FULL;
     turn_post(turn, join->user, &state->header);
     turn_result(turn, join->call.asker, join->call.request, 0, join->epoch, code);
     message_destroy(&join->call.header);

@@ -88,10 +88,16 @@ static void join_refused(struct session *session, const struct room_state_messag
     char why[DETAIL_BYTES_MAX + 1];
     message_copy_text(why, sizeof(why), (struct bytes){state->bytes, state->size});
     one_less(session);
-    rooms_count_refusal(turn, state->code);
+    if (state->too_many)
+        turn_count(turn, METRIC_room_refused_per_user, 1);
+    else
+        rooms_count_refusal(turn, state->code);
     if (is_asked(session, state->request)) {
         requests_remove(&session->requests, state->request);
-        answer_error(session, turn, state->request, code, why[0] != '\0' ? why : explain(code),
+        answer_error(session, turn, state->request, code,
+                     why[0] != '\0'    ? why
+                     : state->too_many ? "you are in as many rooms as one user may be"
+                                       : explain(code),
                      retry_hint_ms(code));
     }
     rooms_drop_empty(session, turn);
