@@ -62,13 +62,15 @@ struct deliver_message *deliver_create(struct bytes name, struct bytes payload)
     return message;
 }
 
-struct call_result_message *call_result_create(uint16_t code, uint32_t status, struct bytes payload)
+static struct call_result_message *result_create(uint16_t code, uint32_t status,
+                                                 struct bytes payload, size_t rooms_size)
 {
-    CHECK(payload.size <= UINT32_MAX / 2);
+    CHECK(payload.size <= UINT32_MAX / 2 && rooms_size <= UINT32_MAX / 2);
     struct call_result_message *message =
-        message_create(MESSAGE_CALL_RESULT, sizeof(*message) + payload.size);
+        message_create(MESSAGE_CALL_RESULT, sizeof(*message) + payload.size + rooms_size);
     if (message == NULL)
         return NULL;
+    message->rooms_size = (uint32_t)rooms_size;
     message->request = message->call = message->epoch = 0;
     message->token_ends_ms = 0;
     message->code = code;
@@ -77,4 +79,27 @@ struct call_result_message *call_result_create(uint16_t code, uint32_t status, s
     message->payload_size = (uint32_t)payload.size;
     bytes_put(message->payload, payload);
     return message;
+}
+
+struct call_result_message *call_result_create(uint16_t code, uint32_t status, struct bytes payload)
+{
+    return result_create(code, status, payload, 0);
+}
+
+struct call_result_message *call_result_with_rooms(uint32_t status, struct bytes payload,
+                                                   char *const *rooms, size_t count)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++)
+        size += strlen(rooms[i]) + 1;
+    struct call_result_message *message = result_create(0, status, payload, size);
+    uint8_t *at = message != NULL ? message->payload + payload.size : NULL;
+    for (size_t i = 0; message != NULL && i < count; i++)
+        at = bytes_put(at, (struct bytes){(const uint8_t *)rooms[i], strlen(rooms[i]) + 1});
+    return message;
+}
+
+struct bytes call_result_rooms(const struct call_result_message *result)
+{
+    return (struct bytes){result->payload + result->payload_size, result->rooms_size};
 }

@@ -231,11 +231,17 @@ struct call_result_message {
     uint64_t token_ends_ms; /* of a login that a service has judged; see ReplyTo */
     uint32_t stamp_us;      /* when the call was accepted; 0: not timed */
     uint32_t payload_size;
-    uint8_t payload[];
+    uint32_t rooms_size; /* of the claim that a yes to a login comes with */
+    uint8_t payload[];   /* and behind it the rooms */
 };
 
 struct call_result_message *call_result_create(uint16_t code, uint32_t status,
                                                struct bytes payload);
+
+/* The same with the rooms as they were given: each with a NUL behind it. NULL without memory. */
+struct call_result_message *call_result_with_rooms(uint32_t status, struct bytes payload,
+                                                   char *const *rooms, size_t count);
+struct bytes call_result_rooms(const struct call_result_message *result);
 
 /* Service and instance, or the address of an operator, with a word before it. */
 enum { KICKER_BYTES_MAX = 2 * USERNAME_BYTES_MAX + 1 };

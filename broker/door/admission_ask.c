@@ -157,6 +157,23 @@ static enum token_refusal read_end(const struct admission *admission, struct log
     return env_wall_ms(admission->options.env) < ends_ms ? TOKEN_GOOD : TOKEN_EXPIRED;
 }
 
+/* It belongs to the login as that of a token does, and what is wrong with it is as bad there. */
+static enum token_refusal read_rooms(struct login_job *job, struct bytes list)
+{
+    char rooms[TOKEN_ROOMS_BYTES_MAX + 1] = "";
+    for (size_t count = 0; list.size > 0; count++) {
+        struct bytes room = {list.data, strlen((const char *)list.data)};
+        if (!token_add_room(rooms, count, room))
+            return TOKEN_CLAIMS;
+        list.data += room.size + 1;
+        list.size -= room.size + 1;
+    }
+    if (rooms[0] != '\0')
+        MEMORY_MUST((job->attach = attach_with_rooms(job->attach, bytes_of_text(rooms))) != NULL,
+                    "a login");
+    return TOKEN_GOOD;
+}
+
 static enum token_refusal read_answer(const struct admission *admission, struct login_job *job,
                                       const struct call_result_message *answer)
 {
@@ -173,7 +190,8 @@ static enum token_refusal read_answer(const struct admission *admission, struct 
             return TOKEN_SUBJECT;
         message_copy_text(user, sizeof(job->attach->user), name);
     }
-    return read_end(admission, job, answer->token_ends_ms);
+    enum token_refusal refusal = read_rooms(job, call_result_rooms(answer));
+    return refusal == TOKEN_GOOD ? read_end(admission, job, answer->token_ends_ms) : refusal;
 }
 
 static bool receive(void *context, struct runner *runner, actor_handle self, void *state,

@@ -191,27 +191,33 @@ static bool is_pattern(struct bytes text)
     return username_valid(text) || (open && text.size == 0);
 }
 
+bool token_add_room(char rooms[TOKEN_ROOMS_BYTES_MAX + 1], size_t count, struct bytes room)
+{
+    size_t size = strlen(rooms);
+    if (count >= TOKEN_ROOMS_MAX || !is_pattern(room))
+        return false;
+    if (count > 0)
+        rooms[size++] = ' ';
+    memcpy(rooms + size, room.data, room.size);
+    rooms[size + room.size] = '\0';
+    return true;
+}
+
 /* Anything but an array of them is no token at all: whoever wrote it meant to let somebody in
  * somewhere, and nobody would see that it has failed. */
 static enum token_refusal read_rooms(const json_t *object, struct token_claims *claims)
 {
     const json_t *rooms = json_object_get(object, "rooms");
-    char *at = claims->rooms;
-    *at = '\0';
+    claims->rooms[0] = '\0';
     if (rooms == NULL)
         return TOKEN_GOOD;
-    if (!json_is_array(rooms) || json_array_size(rooms) > TOKEN_ROOMS_MAX)
+    if (!json_is_array(rooms))
         return TOKEN_CLAIMS;
     for (size_t i = 0; i < json_array_size(rooms); i++) {
         struct bytes room = text_of(json_array_get(rooms, i));
-        if (!json_is_string(json_array_get(rooms, i)) || !is_pattern(room))
+        if (!json_is_string(json_array_get(rooms, i)) || !token_add_room(claims->rooms, i, room))
             return TOKEN_CLAIMS;
-        if (i > 0)
-            *at++ = ' ';
-        memcpy(at, room.data, room.size);
-        at += room.size;
     }
-    *at = '\0';
     return TOKEN_GOOD;
 }
 

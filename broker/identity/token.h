@@ -44,6 +44,10 @@ struct token_claims {
 enum token_refusal token_verify(const struct keyring *keyring, const struct token_rules *rules,
                                 struct bytes token, uint64_t now_ms, struct token_claims *claims);
 
+/* Adds one to the claim `rooms`, which has `count`: false when that is too many, or it is neither
+ * the name of a room nor the beginning of one and a *. Any thread. */
+bool token_add_room(char rooms[TOKEN_ROOMS_BYTES_MAX + 1], size_t count, struct bytes room);
+
 /* "expired", and a sentence for people. */
 const char *token_refusal_name(enum token_refusal refusal);
 const char *token_refusal_text(enum token_refusal refusal);

@@ -379,7 +379,9 @@ static void reply_to(struct instance *instance, struct command_result *result,
         instance_lose_call(turn, &call, USHER__V1__ERROR__CODE__TOO_LARGE);
         return;
     }
-    MEMORY_MUST((message = call_result_create(0, reply->status, payload)) != NULL, "a reply");
+    MEMORY_MUST((message = call_result_with_rooms(reply->status, payload, reply->rooms,
+                                                  reply->n_rooms)) != NULL,
+                "a reply");
     message->token_ends_ms = reply->token_ends_ms;
     message->request = call.request;
     message->call = call.call;

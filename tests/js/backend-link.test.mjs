@@ -439,6 +439,7 @@ test("logins: let in, refused, named, and left without an answer", async () => {
             throw new ServiceStatus(7);
         },
         named: () => ({ user: "bob", tokenEndsMs: 12345 }),
+        rooms: () => ({ rooms: ["key:*", "hall"] }),
         broken: () => {
             throw new Error("the database is away");
         },
@@ -449,6 +450,8 @@ test("logins: let in, refused, named, and left without an answer", async () => {
         "odd null": () => null,
         "odd user": () => ({ user: 7 }),
         "odd time": () => ({ tokenEndsMs: "tomorrow" }),
+        "odd rooms": () => ({ rooms: "hall" }),
+        "odd room": () => ({ user: "bob", rooms: ["hall", 7] }),
         "an error": () => new ServiceStatus(403),
         "some object": () => new Response("no", { status: 403 }),
     };
@@ -472,15 +475,22 @@ test("logins: let in, refused, named, and left without an answer", async () => {
     const replies = commandsOf(node.one("submit")).map(({ replyTo }) => replyTo);
     replies.sort((a, b) => a.call - b.call);
     assert.deepEqual(
-        replies.map((each) => [each.call, each.status, text(each.payload), each.tokenEndsMs]),
+        replies.map(({ call, status, payload, tokenEndsMs }) => [
+            call,
+            status,
+            text(payload),
+            tokenEndsMs,
+        ]),
         [
             [201, 0, "", 0],
             [202, 1, "", 0],
             [203, 7, "", 0],
             [204, 0, "bob", 12345],
+            [205, 0, "", 0],
         ],
     );
-    assert.equal(problems.length, 10);
+    assert.deepEqual(replies[4].rooms, ["key:*", "hall"]);
+    assert.equal(problems.length, 12);
     assert.equal(node.one("fetch").fetch.mailDone, mail.length);
 });
 

@@ -29,6 +29,12 @@ def ask(broker, user, token=b"", **fields):
     return client
 
 
+def join(client, room):
+    """The RoomState of who is let in."""
+    id = client.post("join", room=room)
+    return client.expect("room_state", id=id).room_state
+
+
 def expect_refused(client):
     client.expect_error("UNAUTHENTICATED")
     client.expect_close("AUTH_FAILED")
@@ -100,6 +106,39 @@ def scene_the_service_decides():
             (2, 1, 2),
             "refusals",
         )
+
+
+def scene_a_verdict_may_name_rooms():
+    """The claim `rooms`, as that of a token: kept with the session, over a resume and a crash; and one
+    that is none lets nobody in."""
+    rooms = "key:* create=token join=token"
+    with Broker({**MODE, "rooms.classes": rooms}) as broker:
+        with Backend(broker, "door") as door, ask(broker, "alice") as alice:
+            door.reply(door.expect_call(kind="auth").call, rooms=["key:a*", "key:b"])
+            welcome = alice.expect("welcome", id=1).welcome
+            check_equal(join(alice, "key:a7").name, "key:a7", "a room of the claim")
+            check_equal(join(alice, "key:b").name, "key:b", "another one")
+            alice.post("join", room="key:c")
+            alice.expect_error("NO_ROOM")
+            with ask(broker, "bob") as bob:
+                door.reply(door.expect_call(kind="auth").call)
+                bob.expect("welcome", id=1)
+                bob.post("join", room="key:b")
+                bob.expect_error("FORBIDDEN")
+            for bad in (["key:a b"], [""], ["key:*", "*x"], ["key:a"] * 17):
+                with ask(broker, "eve") as eve:
+                    door.reply(door.expect_call(kind="auth").call, rooms=bad)
+                    expect_refused(eve)
+            check_equal(door.lookup("eve").sessions[0].epoch, 0, "who had a bad claim")
+        broker.kill()
+        broker.restart()
+        with Client(broker) as again:
+            again.name = "alice"
+            again.post(
+                "resume", username="alice", epoch=welcome.epoch, secret=welcome.secret, last_seq=0
+            )
+            again.expect("welcome", id=1)
+            check_equal(join(again, "key:a9").name, "key:a9", "the claim after a crash")
 
 
 def scene_nobody_to_ask():
@@ -268,6 +307,7 @@ def scene_settings_that_do_not_start():
 play(
     scene_only_backends_are_instances,
     scene_the_service_decides,
+    scene_a_verdict_may_name_rooms,
     scene_nobody_to_ask,
     scene_a_late_service,
     scene_a_deadline_that_becomes_less,

@@ -411,7 +411,8 @@ class Logins(Case):
             "yes": True,
             "no": False,
             "name": "bob",
-            "until": usher_backend.Admit("eve", 99),
+            "until": usher_backend.Admit("eve", 99, ["key:*", "hall"]),
+            "text": usher_backend.Admit("eve", 99, "hall"),
             "none": None,
             "number": 1,
         }
@@ -432,18 +433,18 @@ class Logins(Case):
             for n, user in enumerate(users, 1)
         ]
         got = [
-            (each.call, each.status, each.payload, each.token_ends_ms)
+            (each.call, each.status, each.payload, each.token_ends_ms, list(each.rooms))
             for each in await self.verdicts(6, judge, *logins)
         ]
         self.assertEqual(
             got,
             [
-                (1, 0, b"", 0),
-                (2, 1, b"", 0),
-                (3, 0, b"bob", 0),
-                (4, 0, b"eve", 99),
-                (7, 7, b"", 0),
-                (8, 1, b"", 0),
+                (1, 0, b"", 0, []),
+                (2, 1, b"", 0, []),
+                (3, 0, b"bob", 0, []),
+                (4, 0, b"eve", 99, ["key:*", "hall"]),
+                (8, 7, b"", 0, []),
+                (9, 1, b"", 0, []),
             ],
         )
 

@@ -74,10 +74,20 @@ export interface Login {
     readonly redelivered: boolean;
 }
 
-/** true lets him in, false refuses. An object lets him in that says who he is, or until when his ticket
- * is good (Unix ms), or both. */
+/** What is said of him who is let in. `tokenEndsMs`: until when his ticket is good (Unix ms). `rooms`: what
+ * a token would claim, names of rooms or their beginnings and a `*`. */
+export interface Admission {
+    user?: string;
+    tokenEndsMs?: number;
+    rooms?: readonly string[];
+}
+
+/** true lets him in, false refuses. An object lets him in that says at least one of these. */
 export type Verdict =
-    boolean | { user: string; tokenEndsMs?: number } | { user?: string; tokenEndsMs: number };
+    | boolean
+    | (Admission & { user: string })
+    | (Admission & { tokenEndsMs: number })
+    | (Admission & { rooms: readonly string[] });
 
 export type CallHandler = (call: Call) => Awaitable<Reply>;
 export type LoginHandler = (login: Login) => Awaitable<Verdict>;

@@ -27,7 +27,18 @@ export const PRESENCEEVENT: Table = [
 
 export const COMMAND: Table = [
     "replyTo",
-    ["call", UINT, "status", UINT, "payload", BYTES, "tokenEndsMs", UINT],
+    [
+        "call",
+        UINT,
+        "status",
+        UINT,
+        "payload",
+        BYTES,
+        "tokenEndsMs",
+        UINT,
+        "rooms",
+        { each: STRING },
+    ],
     "push",
     ["to", { each: STRING }, "payload", BYTES, "epoch", UINT, "transient", BOOL],
     "pushAll",
@@ -535,6 +546,7 @@ export interface ReplyToFields {
     status: number;
     payload: Uint8Array;
     tokenEndsMs: number;
+    rooms: string[];
 }
 
 export interface PushFields {

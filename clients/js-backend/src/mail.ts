@@ -54,6 +54,7 @@ export interface ReplyFields {
     status: number;
     payload?: Uint8Array | string;
     tokenEndsMs?: number;
+    rooms?: readonly string[];
 }
 
 /** What this part asks of the one that owns it. */
@@ -289,10 +290,16 @@ export class Mail {
         }
         // Whatever else it is must let nobody in: an error is one that should have been thrown.
         const isObject = typeof verdict === "object" && verdict !== null;
-        const isVerdict = isObject && ("user" in verdict || "tokenEndsMs" in verdict);
-        const { user = "", tokenEndsMs = 0 } = isVerdict ? verdict : { user: null };
-        if (typeof user === "string" && Number.isSafeInteger(tokenEndsMs) && tokenEndsMs >= 0) {
-            return { status: 0, payload: user, tokenEndsMs };
+        const isVerdict =
+            isObject && ("user" in verdict || "tokenEndsMs" in verdict || "rooms" in verdict);
+        const given: { user?: unknown; tokenEndsMs?: number; rooms?: readonly string[] } = isVerdict
+            ? verdict
+            : { user: null };
+        const { user = "", tokenEndsMs = 0, rooms = [] } = given;
+        const areNames = Array.isArray(rooms) && rooms.every((room) => typeof room === "string");
+        const isTime = Number.isSafeInteger(tokenEndsMs) && tokenEndsMs >= 0;
+        if (typeof user === "string" && isTime && areNames) {
+            return { status: 0, payload: user, tokenEndsMs, rooms };
         }
         this.ports.problem({ text: "onLogin gave no verdict", error: verdict });
         return undefined;

@@ -236,8 +236,13 @@ class Mail:
             admit = Admit(verdict) if isinstance(verdict, str) else verdict
             if not isinstance(admit, Admit):
                 raise TypeError(f"on_login gives bool, str or Admit, not {type(admit).__name__}")
+            if isinstance(admit.rooms, str):
+                raise TypeError("rooms of an Admit are several names")
             return pb.ReplyTo(
-                call=auth.call, payload=admit.user.encode(), token_ends_ms=admit.ends_ms
+                call=auth.call,
+                payload=admit.user.encode(),
+                token_ends_ms=admit.ends_ms,
+                rooms=admit.rooms,
             )
         except Status as status:
             return pb.ReplyTo(call=auth.call, status=status.status or 1)

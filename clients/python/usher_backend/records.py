@@ -2,7 +2,7 @@
 """What a program is given. Words are those of protocol.md part 2 ("ONLINE", "TAKEOVER"), numbers are
 whole, times are Unix milliseconds. A word that this version does not know is its number as text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,10 +57,12 @@ class Login:
 @dataclass(slots=True, frozen=True)
 class Admit:
     """Lets somebody in. `user` names him (empty: he is who he says), `ends_ms` is until when his ticket
-    is good (0: without end)."""
+    is good (0: without end), `rooms` what a token would claim: names of rooms, or their beginnings and a
+    `*`."""
 
     user: str = ""
     ends_ms: int = 0
+    rooms: Sequence[str] = ()
 
 
 @dataclass(slots=True)

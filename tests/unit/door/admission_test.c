@@ -401,20 +401,26 @@ static struct user_call_message *asked(struct stand *stand, struct probe *instan
     return call;
 }
 
-/* As the instance's actor does. Takes the call. */
-static void answer_until(struct stand *stand, struct user_call_message *call, uint16_t code,
-                         uint32_t status, const char *payload, uint64_t token_ends_ms)
+/* As the instance's actor does. Takes both. */
+static void give_result(struct stand *stand, struct user_call_message *call,
+                        struct call_result_message *result)
 {
-    struct call_result_message *result = call_result_create(code, status, bytes_of_text(payload));
-    assert_non_null(result);
     result->call = call->call;
-    result->token_ends_ms = token_ends_ms;
     if (scheduler_post(stand->hall.scheduler, &stand->hall.runner, call->caller, &result->header) !=
         0)
         message_destroy(&result->header);
     message_destroy(&call->header);
     hall_run(&stand->hall);
     judge_all(stand);
+}
+
+static void answer_until(struct stand *stand, struct user_call_message *call, uint16_t code,
+                         uint32_t status, const char *payload, uint64_t token_ends_ms)
+{
+    struct call_result_message *result = call_result_create(code, status, bytes_of_text(payload));
+    assert_non_null(result);
+    result->token_ends_ms = token_ends_ms;
+    give_result(stand, call, result);
 }
 
 static void answer(struct stand *stand, struct user_call_message *call, uint16_t code,
@@ -477,6 +483,43 @@ static void what_the_service_says_counts(void **state)
             expect_refused(stand, 1, UNAUTHENTICATED, USHER__V1__CLOSE__REASON__AUTH_FAILED);
         assert_int_equal(hall_metric(&stand->hall, METRIC_logins_refused_service),
                          rows[i].refusal == TOKEN_SERVICE);
+        stand_free(stand);
+    }
+}
+
+/* The claim is kept with the login, and one that is none makes the yes none. */
+static void the_service_says_which_rooms(void **state)
+{
+    static char long_name[USERNAME_BYTES_MAX + 2];
+    static char *rows[][TOKEN_ROOMS_MAX + 2] = {
+        {NULL},
+        {"match:7", NULL},
+        {"match:*", "hall", "*", NULL},
+        {"a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", NULL},
+        {"a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", "a", NULL},
+        {"a b", NULL},
+        {"hall", "", NULL},
+        {"*a", NULL},
+        {long_name, NULL},
+    };
+    static const char *const kept[] = {"", "match:7", "match:* hall *",
+                                       "a a a a a a a a a a a a a a a a"};
+    memset(long_name, 'x', sizeof(long_name) - 1);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct probe *instance;
+        struct stand *stand = begin_asking(&instance);
+        size_t count = 0;
+        bool good = i < sizeof(kept) / sizeof(*kept);
+        while (rows[i][count] != NULL)
+            count++;
+        give_login(stand, 1, "alice", NULL);
+        struct user_call_message *call = asked(stand, instance);
+        give_result(stand, call, call_result_with_rooms(0, bytes_of_text("alice"), rows[i], count));
+        assert_int_equal(hall_knows(&stand->hall, "alice"), good);
+        if (good)
+            assert_true(bytes_equal(attach_rooms(attach_of(stand, 1)), bytes_of_text(kept[i])));
+        else
+            expect_refused(stand, 1, UNAUTHENTICATED, USHER__V1__CLOSE__REASON__AUTH_FAILED);
         stand_free(stand);
     }
 }
@@ -696,6 +739,7 @@ int main(void)
         cmocka_unit_test(with_real_threads),
         cmocka_unit_test(the_service_hears_all_of_it),
         cmocka_unit_test(what_the_service_says_counts),
+        cmocka_unit_test(the_service_says_which_rooms),
         cmocka_unit_test(the_service_says_until_when),
         cmocka_unit_test(nobody_is_there_to_ask),
         cmocka_unit_test(a_service_that_is_late),
