@@ -138,6 +138,8 @@ uint32_t members_behind(const struct room *room, uint64_t number);
 
 void publish_take(struct room *room, struct room_publish_message *publish, struct turn *turn);
 
+void publish_free(struct room *room);
+
 /* What was taken is in a bundle, which is in the history and waits to leave. */
 void publish_seal(struct room *room, struct turn *turn);
 

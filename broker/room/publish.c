@@ -119,9 +119,11 @@ static void append(struct room *room, const struct room_publish_message *publish
     if (room->item_count == ROOM_BUNDLE_MAX || after > ROOM_BUNDLE_BYTES_MAX ||
         after > limits_frame_bytes(turn->limits))
         publish_seal(room, turn);
+    size_t capacity = room->items.capacity;
     MEMORY_MUST(broker_frame_room_message(&room->items, from, service, payload_of(publish),
                                           publish->time_ms) == 0,
                 "a room's message");
+    memory_account((int64_t)room->items.capacity - (int64_t)capacity);
     room->ends[room->item_count++] = (uint32_t)room->items.size;
     room->offset++;
     if (room->flush_ms == 0)
@@ -154,6 +156,12 @@ void publish_take(struct room *room, struct room_publish_message *publish, struc
     message_destroy(&publish->call.header);
 }
 
+void publish_free(struct room *room)
+{
+    memory_account(-(int64_t)room->items.capacity);
+    buffer_fini(&room->items);
+}
+
 void publish_seal(struct room *room, struct turn *turn)
 {
     if (room->item_count == 0)
@@ -175,7 +183,7 @@ void publish_seal(struct room *room, struct turn *turn)
     room->item_count = 0;
     room->items.size = 0;
     if (room->items.capacity > ITEMS_BYTES_KEPT) /* a quiet room holds next to nothing */
-        buffer_fini(&room->items);
+        publish_free(room);
     history_keep(room, bundle);
     out_add(room, bundle);
 }

@@ -308,7 +308,7 @@ void room_fini(struct room **state)
     out_free(room);
     history_free(room);
     members_free(room);
-    buffer_fini(&room->items);
+    publish_free(room);
     memory_account(-(int64_t)sizeof(*room));
     free(room);
     *state = NULL;

@@ -18,7 +18,11 @@
  * that his client asked for, since the next client knows nothing of them. What he says of himself
  * goes to the shard that has him as a target, and ends with the login that said it. */
 
-enum { SAY_PAUSE_MS = 1000, RETRY_BUSY_MS = 100 };
+enum {
+    SAY_PAUSE_MS = 1000,
+    RETRY_BUSY_MS = 100,
+    NAMES_A_REQUEST = 16, /* so many names are as much work as a request, and count as one */
+};
 
 struct friends *friends_if_any(const struct session *session)
 {
@@ -192,6 +196,10 @@ void user_watch(struct session *session, const struct client_frame *frame, struc
         answer_refuse(session, turn, frame->id, code, detail);
         return;
     }
+    uint32_t names =
+        friends_count_names(frame->watch.add) + friends_count_names(frame->watch.remove);
+    rate_spend(&session->rate, limits_requests_per_second(turn->limits), names / NAMES_A_REQUEST,
+               turn->now_ms);
     if (frame->watch.add.run.size > 0 && memory_level() == MEMORY_FULL) {
         answer_refuse_for_memory(session, turn, frame->id);
         return;

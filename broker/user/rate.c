@@ -22,6 +22,15 @@ uint32_t rate_take(struct rate *rate, uint32_t per_second, uint64_t now_ms)
     return wait_ms;
 }
 
+void rate_spend(struct rate *rate, uint32_t per_second, uint32_t times, uint64_t now_ms)
+{
+    if (per_second == 0)
+        return;
+    struct allowance_terms terms = allowance_over(per_second, SECOND_US);
+    for (uint32_t i = 0; i < times && i < per_second; i++)
+        allowance_spend(&rate->allowance, terms, now_ms);
+}
+
 bool rate_is_hopeless(const struct rate *rate, uint32_t per_second)
 {
     return rate->refused >= per_second;

@@ -18,6 +18,9 @@ struct rate {
  * come at once. per_second 0: all pass. */
 uint32_t rate_take(struct rate *rate, uint32_t per_second, uint64_t now_ms);
 
+/* What has passed was as much as some more of them: they are spent, or what is left is. */
+void rate_spend(struct rate *rate, uint32_t per_second, uint32_t times, uint64_t now_ms);
+
 /* It goes on: as many were refused as may pass in a second, and never was all given back. */
 bool rate_is_hopeless(const struct rate *rate, uint32_t per_second);
 

@@ -381,6 +381,24 @@ def scene_off():
             check_equal(ann.quiet(0.3), 0, "states")
 
 
+def scene_rate():
+    """Many names in one Watch are more work than one request, and count as more."""
+    with Broker({**OPEN, "limits.requests_per_second": 100}) as broker:
+        ann = watcher(broker, "ann")
+        names = [f"friend{i}" for i in range(160)]
+        few = [ann.watch_frame([], names[:1]) for _ in range(30)]
+        for frame in few:
+            ann.send_frame(frame)
+        check_equal({ann.word(frame.id) for frame in few}, {"done"}, "Watches of one name")
+        many = [ann.watch_frame(names if i % 2 else [], [] if i % 2 else names) for i in range(30)]
+        for frame in many:
+            ann.send_frame(frame)
+        words = [ann.word(frame.id) for frame in many]
+        check_equal(words[0], "done", "the first one of many names")
+        check(words.count("done") < 25, f"so many passed: {words.count('done')}")
+        check_equal(set(words), {"done", "RATE_LIMITED"}, "answers")
+
+
 if __name__ == "__main__":
     play(
         scene_shown,
@@ -397,4 +415,5 @@ if __name__ == "__main__":
         scene_many,
         scene_slow,
         scene_off,
+        scene_rate,
     )

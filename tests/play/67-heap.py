@@ -311,6 +311,36 @@ def scene_logins():
         close_all(strangers)
 
 
+def scene_rooms():
+    """Rooms in which something was said, and who is in many; their number is limited."""
+    options = {
+        "rooms.classes": "talk:* create=client join=any publish=any idle=never history=0/1s",
+        "rooms.per_user": 1024,
+        "rooms.publish_per_second": 0,
+    }
+    with Scale(options) as scale:
+        users = crowd(scale.broker, 10)
+
+        def hoard():
+            for number, user in enumerate(users):
+                for first in range(0, 1000, 50):
+                    frames = b""
+                    for room in range(first, first + 50):
+                        name = f"talk:{number}.{room}"
+                        frames += frame_bytes(user.request("join", id=0, room=name))
+                        frames += frame_bytes(
+                            user.request("publish", id=0, name=name, payload=b"x" * 200)
+                        )
+                    user.send_bytes(frames)
+                user.post("ping", stamp=1)
+            eventually(
+                lambda: scale.observer.numbers("stats")["rooms_opened"] == 10000, "all rooms", 30
+            )
+
+        scale.weigh("rooms in which something was said", hoard)
+        close_all(users)
+
+
 if __name__ == "__main__":
     if os.environ.get("USHER_PLAY_SCALE", "1") != "1":
         print("     not under a sanitizer")
@@ -324,4 +354,5 @@ if __name__ == "__main__":
             scene_requests,
             scene_answers_of_lanes,
             scene_logins,
+            scene_rooms,
         )
