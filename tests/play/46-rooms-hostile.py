@@ -188,6 +188,20 @@ def scene_who_comes_and_goes():
             )
 
 
+def scene_leave_for_more():
+    """Who leaves and joins again may not publish more by that."""
+    options = {**OPTIONS, "rooms.publish_per_second": 10}
+    with Broker(options) as broker, Member(broker, "alice") as alice:
+        began, taken = time.monotonic(), 0
+        for _ in range(8):
+            here = alice.join("talk:1")
+            ids = [alice.post("publish", room=here.room, payload=b"x") for _ in range(10)]
+            taken += sum(alice.answer(id).WhichOneof("body") == "done" for id in ids)
+            alice.answer(alice.post("leave", room=here.room))
+        most = 10 + 10 * (time.monotonic() - began) + 1
+        check(taken <= most, f"{taken} were taken, and {most:.0f} may be")
+
+
 def answers_to(client, ids):
     """The frames with those ids."""
     wanted, found = set(ids), []
@@ -206,4 +220,5 @@ if __name__ == "__main__":
         scene_many_rosters,
         scene_small_frames,
         scene_who_comes_and_goes,
+        scene_leave_for_more,
     )
