@@ -11,7 +11,8 @@ enum { LINK_OVERHEAD_BYTES = 512 };
 
 void news_tell(struct room *room, const struct news *news, struct turn *turn)
 {
-    if (room->class.owner[0] == '\0')
+    if (room->class.owner[0] == '\0' ||
+        (room->closed && news->kind != USHER__V1__ROOM_NEWS__KIND__CLOSED))
         return;
     room->news_seq++;
     const struct room_news fields = {

@@ -70,6 +70,8 @@ void roster_note(struct room *room, struct member *member, uint8_t kind, struct 
         kind == USHER__V1__ROOM_CHANGE__KIND__JOINED || kind == USHER__V1__ROOM_CHANGE__KIND__LEFT;
     if (room->class.roster == ROOM_ROSTER_NONE || (only_count && !counts))
         return;
+    if (room->closed) /* its end is the last that anybody hears of it */
+        return;
     if (room->event_ms == 0)
         room->event_ms = turn->now_ms + gather_ms(room, turn);
     if (only_count)

@@ -202,6 +202,29 @@ static void a_large_room_closes_in_slices(void **state)
         assert_int_equal(stage->posts[i], 2);
 }
 
+/* Who leaves while the others are being told is no news any more, and nothing is put behind the
+ * end: the fan-out knows it by its being the last. */
+static void nothing_comes_behind_the_end(void **state)
+{
+    struct stage *stage = *state;
+    set_class(stage, "match create=client join=any roster=count members=20000 owner=maker");
+    stage->quiet = true;
+    fill(stage, 1, 5000);
+    pass(stage, 5000);
+    while (stage->room->out_count > 0)
+        stage_more(stage);
+    uint64_t news = stage->room->news_seq;
+    command(stage, ROOM_CLOSE, "");
+    assert_true(stage->room != NULL && stage->room->out_count == 1);
+    leave(stage, 1, 1, 0);
+    away(stage, 2, 1);
+    assert_non_null(stage->room);
+    assert_int_equal(stage->room->out[stage->room->out_count - 1]->kind, ROOM_CLOSED);
+    assert_int_equal(stage->room->news_seq, news + 1);
+    while (stage->room != NULL)
+        stage_more(stage);
+}
+
 static void an_empty_room_is_closed_when_it_is_idle(void **state)
 {
     struct stage *stage = *state;
@@ -232,6 +255,7 @@ int main(void)
         room_test(a_room_closes_behind_what_was_said),
         room_test(the_second_frame_says_partial),
         room_test(a_large_room_closes_in_slices),
+        room_test(nothing_comes_behind_the_end),
         room_test(an_empty_room_is_closed_when_it_is_idle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
