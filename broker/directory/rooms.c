@@ -43,11 +43,19 @@ static actor_handle find_or_make(const struct rooms_directory *rooms, const stru
     return registry_claim(rooms->registry, name, size, rooms->behaviour);
 }
 
+/* What closes a room, or asks who is in it, is taken also when memory is full: it gives some back.
+ */
+static bool takes_memory(const struct room_call *call)
+{
+    return call->header.kind != MESSAGE_ROOM_COMMAND ||
+           ((const struct room_command_message *)call)->command == ROOM_OPEN;
+}
+
 uint16_t rooms_send(const struct rooms_directory *rooms, struct runner *runner,
                     struct room_call *call)
 {
     uint16_t code = USHER__V1__ERROR__CODE__BUSY;
-    if (memory_level() == MEMORY_FULL)
+    if (memory_level() == MEMORY_FULL && takes_memory(call))
         return code;
     bool by_name = call->name_size > 0; /* else the room that he is in, and no other life of it */
     actor_handle from = call->from_service ? 0 : call->asker;

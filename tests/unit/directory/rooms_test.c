@@ -304,6 +304,9 @@ static void without_memory_nothing_goes_out_and_nobody_comes_in(void **state)
     memory_account(60 * 1024 * 1024);
     assert_int_equal(memory_level(), MEMORY_FULL);
     assert_int_equal(send(stand, &join_of("a", 0, true)->call), USHER__V1__ERROR__CODE__BUSY);
+    struct room_command_message *end =
+        room_command_create(ROOM_CLOSE, bytes_of_text("nowhere"), (struct bytes){0});
+    assert_int_equal(send(stand, &end->call), USHER__V1__ERROR__CODE__NO_ROOM); /* and no BUSY */
     struct room_command_message *close =
         room_command_create(ROOM_CLOSE, bytes_of_text("match"), (struct bytes){0});
     stand->room->out_ready = stand->room->out_count;
