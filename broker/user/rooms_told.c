@@ -178,6 +178,15 @@ static void put_off(struct session *session, struct membership *membership,
     rooms_pull(session, turn);
 }
 
+/* It names no position, and an earlier Join, whose RoomState is yet to come, may have. */
+static void crossed(struct session *session, const struct room_state_message *state,
+                    struct turn *turn)
+{
+    requests_remove(&session->requests, state->request);
+    answer_error(session, turn, state->request, USHER__V1__ERROR__CODE__BUSY,
+                 "another Join of the room is under way", RETRY_MS);
+}
+
 /* He is a member from now on; away, if the connection was lost meanwhile. */
 static void joined(struct session *session, const struct room_state_message *state,
                    struct turn *turn)
@@ -195,6 +204,10 @@ static void joined(struct session *session, const struct room_state_message *sta
     membership->carry = state->carry;
     if (!known && session->conn == 0)
         rooms_tell_away(session, turn, state->room);
+    if (stays && is_asked(session, state->request) && is_asked(session, membership->request)) {
+        crossed(session, state, turn);
+        return;
+    }
     if (is_asked(session, state->request))
         rooms_answer_waiting(session, membership, USHER__V1__ERROR__CODE__BUSY,
                              "another Join of the room came behind it", turn);

@@ -569,6 +569,25 @@ static void a_join_is_answered_in_any_case(void **state)
     assert_null(requests_find(stage->session.requests, 7));
 }
 
+/* What the first one named would not be what the second one's answer counts from. */
+static void a_join_that_names_nothing_is_not_answered_by_another(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    ask_join(stage, 7, "talk");
+    ask_join(stage, 8, "talk");
+    stage_detach(stage);
+    room_says(stage, (struct says){.request = 7, .joined = true, .offset = 4});
+    EXPECT(stage, "to 801 away epoch=1");
+    room_says(stage, (struct says){.request = 8, .joined = true, .again = true, .offset = 4});
+    EXPECT_NOTHING(stage);
+    assert_null(requests_find(stage->session.requests, 8));
+    assert_int_equal(his(stage)->request, 7);
+    back(stage, 20, 0, 0, 0, 0);
+    EXPECT(stage, "20 welcomed", "20 welcome #1 epoch=1 COMPLETE next=1",
+           "to 801 pull 2 #7 epoch=1 at=4 fresh", "20 error #8 BUSY retry=1000");
+}
+
 /* --- closing ---------------------------------------------------------------------------------- */
 
 static void closed_says_whether_something_is_missing(void **state)
@@ -678,6 +697,7 @@ int main(void)
         rooms_unit_test(the_end_of_a_session_says_why),
         rooms_unit_test(an_answer_that_finds_nobody_comes_with_the_resume),
         rooms_unit_test(a_join_is_answered_in_any_case),
+        rooms_unit_test(a_join_that_names_nothing_is_not_answered_by_another),
         rooms_unit_test(closed_says_whether_something_is_missing),
         rooms_unit_test(invited_and_expelled),
         rooms_unit_test(what_he_was_in_does_not_grow),
