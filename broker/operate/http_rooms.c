@@ -193,7 +193,7 @@ static bool look_at(struct http *http, const struct room_name *name, struct room
     *row = (struct room_row){0};
     bytes_put((uint8_t *)row->name, (struct bytes){name->bytes + 1, name->size - 1});
     memcpy(row->numbers, found.numbers, sizeof(row->numbers));
-    row->number = actor_slot(found.handle);
+    row->number = room_number(found.handle);
     return true;
 }
 

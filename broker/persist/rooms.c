@@ -48,7 +48,7 @@ static void keep(struct best *best, const struct room_page *page, const struct r
     *kept = (struct room_row){0};
     strncpy(kept->name, row->name + 1, sizeof(kept->name) - 1);
     memcpy(kept->numbers, row->numbers, sizeof(kept->numbers));
-    kept->number = actor_slot(row->handle);
+    kept->number = room_number(row->handle);
     if (page->rank != NULL)
         kept->rank = page->rank(page->context, kept->numbers);
 }
