@@ -222,9 +222,28 @@ static void ask(struct room *room, struct room_join_message *join, bool creates,
     room->ask_count++;
 }
 
+/* Somebody of that name has come by another actor: one of the two logins is over, and its end,
+ * which removes it, is on its way. The older one is. True: that is this one, and it is dealt with.
+ */
+static bool meets_namesake(struct room *room, struct room_join_message *join, struct turn *turn)
+{
+    const struct bytes name = {join->bytes + join->call.name_size, join->user_size};
+    struct member *member = members_find_name(room, name);
+    if (member == NULL || member->user == join->user)
+        return false;
+    if (member->epoch > join->epoch) {
+        refuse_with(join, RESULT_STALE_EPOCH, "", turn);
+        return true;
+    }
+    member_drop(room, member, USHER__V1__ROOM_NEWS__CAUSE__LOST, turn);
+    return false;
+}
+
 /* Somebody of that slot is in it already. True: the Join is dealt with. */
 static bool meets_member(struct room *room, struct room_join_message *join, struct turn *turn)
 {
+    if (meets_namesake(room, join, turn))
+        return true;
     struct member *member = members_find_slot(room, join->user);
     if (member == NULL)
         return false;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/table.h"
 #include "room/private.h"
@@ -12,7 +13,9 @@
  * each leaving a constant.
  *
  * They are found by the slot of their actor, and are who they are by its whole handle: of a slot
- * that has another user now nobody is found. */
+ * that has another user now nobody is found. Names are looked up at one moment only, when somebody
+ * comes in: a login of his may be over whose Join was still under way, or is allowed late, and a
+ * room has one of a name. Both keys stand in one table. */
 
 TABLE_ROW(struct place_row, key);
 
@@ -33,9 +36,14 @@ static uint64_t key_of(actor_handle user)
     return (uint64_t)actor_slot(user) + 1;
 }
 
+static uint64_t key_of_name(const struct room *room, struct bytes name)
+{
+    return hash_keyed(room->key, name.data, name.size) | UINT64_C(1) << 63; /* no slot is as high */
+}
+
 static void grow_rows(struct room *room)
 {
-    if (!table_is_full(room->row_count, room->row_size))
+    if (!table_is_full(room->row_count + 1, room->row_size))
         return;
     uint32_t size = room->row_size != 0 ? room->row_size * 2 : ROWS_MIN;
     const struct table from = rows_of(room);
@@ -70,6 +78,16 @@ struct member *members_find_slot(struct room *room, actor_handle user)
     return row->key != 0 ? &room->members[row->place] : NULL;
 }
 
+struct member *members_find_name(struct room *room, struct bytes name)
+{
+    if (room->row_count == 0)
+        return NULL;
+    const struct table table = rows_of(room);
+    const struct place_row *row = &room->rows[table_find(&table, key_of_name(room, name))];
+    struct member *member = row->key != 0 ? &room->members[row->place] : NULL;
+    return member != NULL && bytes_equal(bytes_of_text(member->name), name) ? member : NULL;
+}
+
 struct member *members_find(struct room *room, actor_handle user)
 {
     struct member *member = members_find_slot(room, user);
@@ -82,19 +100,37 @@ uint32_t members_max(const struct room *room)
     return asked ? room->members_asked : room->class.members_max;
 }
 
+/* Where the keys of a member are that stands at `place`. */
+static void put_rows(struct room *room, uint64_t key, uint32_t place)
+{
+    const struct table table = rows_of(room);
+    struct place_row *row = &room->rows[table_find(&table, key)];
+    room->row_count += row->key == 0;
+    *row = (struct place_row){key, place};
+}
+
+static void drop_row(struct room *room, uint64_t key, const struct member *member)
+{
+    const struct table table = rows_of(room);
+    uint32_t at = table_find(&table, key);
+    if (room->rows[at].key == 0 || &room->members[room->rows[at].place] != member)
+        return; /* two names of one hash: the later one has it */
+    table_free(&table, at);
+    room->row_count--;
+}
+
 struct member *members_add(struct room *room, actor_handle user, uint64_t epoch, struct bytes name)
 {
-    CHECK(user != 0 && members_find_slot(room, user) == NULL);
+    CHECK(user != 0 && members_find_slot(room, user) == NULL &&
+          members_find_name(room, name) == NULL);
     grow_rows(room);
     grow_places(room);
     char *copy;
     MEMORY_MUST((copy = malloc(name.size + 1)) != NULL, "a room");
     memory_account((int64_t)(name.size + 1));
     *bytes_put((uint8_t *)copy, name) = '\0';
-    const struct table table = rows_of(room);
-    struct place_row *row = &room->rows[table_find(&table, key_of(user))];
-    *row = (struct place_row){key_of(user), room->places};
-    room->row_count++;
+    put_rows(room, key_of(user), room->places);
+    put_rows(room, key_of_name(room, name), room->places);
     struct member *member = &room->members[room->places++];
     *member =
         (struct member){.user = user, .epoch = epoch, .number = ++room->last_number, .name = copy};
@@ -126,12 +162,9 @@ void members_set_owed(struct room *room, struct member *member, bool owed)
 
 void members_remove(struct room *room, struct member *member)
 {
-    const struct table table = rows_of(room);
-    uint32_t at = table_find(&table, key_of(member->user));
-    CHECK(room->count > 0 && room->rows[at].key != 0);
-    CHECK(&room->members[room->rows[at].place] == member);
-    table_free(&table, at);
-    room->row_count--;
+    CHECK(room->count > 0 && members_find_slot(room, member->user) == member);
+    drop_row(room, key_of(member->user), member);
+    drop_row(room, key_of_name(room, bytes_of_text(member->name)), member);
     members_set_away(room, member, false);
     members_set_owed(room, member, false);
     room->gone -= member->gone;
@@ -140,11 +173,18 @@ void members_remove(struct room *room, struct member *member)
     room->count--;
 }
 
+static void index_place(struct room *room, uint32_t place)
+{
+    const struct member *member = &room->members[place];
+    put_rows(room, key_of(member->user), place);
+    put_rows(room, key_of_name(room, bytes_of_text(member->name)), place);
+}
+
 /* Rows for as many members as there are, and some. */
 static void remake_rows(struct room *room)
 {
     uint32_t size = ROWS_MIN;
-    while (table_is_full(room->count * 2, size))
+    while (table_is_full(room->count * 4, size))
         size *= 2;
     struct place_row *rows;
     MEMORY_MUST((rows = calloc(size, sizeof(*rows))) != NULL, "a room");
@@ -152,11 +192,9 @@ static void remake_rows(struct room *room)
     free(room->rows);
     room->rows = rows;
     room->row_size = size;
-    const struct table table = rows_of(room);
-    for (uint32_t place = 0; place < room->places; place++) {
-        uint64_t key = key_of(room->members[place].user);
-        room->rows[table_find(&table, key)] = (struct place_row){key, place};
-    }
+    room->row_count = 0;
+    for (uint32_t place = 0; place < room->places; place++)
+        index_place(room, place);
 }
 
 /* A room that was large once is not so for ever. */
@@ -178,13 +216,11 @@ void members_compact(struct room *room)
     if (room->out_place != 0 || holes < HOLES_MIN || holes < room->count)
         return;
     uint32_t to = 0;
-    const struct table table = rows_of(room);
     for (uint32_t from = 0; from < room->places; from++) {
-        struct member *member = &room->members[from];
-        if (member->user == 0)
+        if (room->members[from].user == 0)
             continue;
-        room->rows[table_find(&table, key_of(member->user))].place = to;
-        room->members[to++] = *member;
+        room->members[to] = room->members[from];
+        index_place(room, to++);
     }
     CHECK(to == room->count);
     room->places = to;

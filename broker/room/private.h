@@ -29,9 +29,9 @@ struct member {
     bool gone;        /* a post did not find him: he is out, unless his word comes first */
 };
 
-/* Place of a member by the slot of his actor. */
+/* Place of a member by the slot of his actor, and by his name. */
 struct place_row {
-    uint64_t key; /* slot + 1; 0: free */
+    uint64_t key; /* slot + 1, or the hash of a name; 0: free */
     uint64_t place;
 };
 
@@ -67,6 +67,7 @@ struct room {
     uint8_t close_cause;
     char close_detail[DETAIL_BYTES_MAX + 1];
     /* members.c */
+    uint64_t key[2]; /* random: of the hash of names */
     struct member *members;
     uint32_t places, capacity;        /* holes included */
     uint32_t count, away, owed, gone; /* in all, and of them */
@@ -119,6 +120,9 @@ static inline bool room_is_open(const struct room *room)
 /* NULL: nobody of that actor is in it; nobody of any actor of its slot. */
 struct member *members_find(struct room *room, actor_handle user);
 struct member *members_find_slot(struct room *room, actor_handle user);
+
+/* The one of that name, of whatever login. */
+struct member *members_find_name(struct room *room, struct bytes name);
 
 /* He is not in it, and nobody of his slot. */
 struct member *members_add(struct room *room, actor_handle user, uint64_t epoch, struct bytes name);

@@ -54,6 +54,7 @@ static struct room *make(const struct turn *turn)
     MEMORY_MUST((room = calloc(1, sizeof(*room))) != NULL, "a room");
     memory_account((int64_t)sizeof(*room));
     memcpy(room->name, turn->name + 1, size);
+    memcpy(room->key, turn->settings->requests_key, sizeof(room->key));
     return room;
 }
 

@@ -367,7 +367,9 @@ static void on_pushed(struct world *world, const struct errand *errand,
 {
     struct parcel *parcel = &world->parcels[asked->parcels + which];
     const struct user *user = &world->users[parcel->to];
-    if (asked->names == 1)
+    bool nothing_done =
+        code == USHER__V1__RESULT__CODE__OK && dropped > 0; /* also of a stale one */
+    if (asked->names == 1 && !nothing_done)
         check_fence(world, errand, asked, code);
     else if (code == USHER__V1__RESULT__CODE__NOT_ONLINE)
         check_not_online(world, parcel->to, errand->step);
