@@ -285,10 +285,6 @@ static int restore_all(const struct survivors *survivors, size_t *total)
     return error == 0 ? drop_inboxes(survivors) : error;
 }
 
-/* Rooms draw their incarnations from the same numbers, and no commit needs to have stored the last
- * of these: so many may have been drawn behind the highest one that is stored. */
-enum { EPOCHS_UNSTORED_MAX = 1 << 20 };
-
 static uint64_t epoch_floor(const struct survivors *survivors)
 {
     uint64_t now_s = env_wall_ms(survivors->env) / 1000;
@@ -304,8 +300,8 @@ int restore_sessions(const struct survivors *survivors, char *error_text)
     int error = store_position(survivors->store, &position);
     if (error == 0) {
         uint64_t floor = epoch_floor(survivors);
-        uint64_t above = position.epoch_last + (position.epoch_last != 0 ? EPOCHS_UNSTORED_MAX : 0);
-        atomic_store(survivors->epoch_last, above > floor ? above : floor);
+        atomic_store(survivors->epoch_last,
+                     position.epoch_last > floor ? position.epoch_last : floor);
         error = restore_all(survivors, &total);
     }
     if (error == 0)

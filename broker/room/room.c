@@ -62,7 +62,7 @@ void room_open(struct room *room, uint8_t cause, struct turn *turn)
 {
     CHECK(room->incarnation == 0 && room->class.members_max > 0);
     room->incarnation =
-        atomic_fetch_add_explicit(&turn->counters->epoch_last, 1, memory_order_relaxed) + 1;
+        atomic_fetch_add_explicit(&turn->counters->incarnation_last, 1, memory_order_relaxed) + 1;
     room->opened_ms = turn->wall_ms;
     turn_count(turn, METRIC_rooms_opened, 1);
     LOG(turn->log, ROOM_OPENED, LOG_S("room", room->name), LOG_U("incarnation", room->incarnation),
