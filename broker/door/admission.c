@@ -50,6 +50,7 @@ struct login_job *admission_job_create(unsigned home, struct attach_message *att
     job->retry_after_ms = 0;
     job->shares = 0;
     job->call = job->due_ms = 0;
+    job->rooms = NULL;
     job->token_size = (uint32_t)token.size;
     if (token.size > 0)
         memcpy(job->token, token.data, token.size);
@@ -60,6 +61,7 @@ void admission_job_destroy(struct login_job *job)
 {
     if (job->attach != NULL)
         message_destroy(&job->attach->header);
+    free(job->rooms);
     explicit_bzero(job->token, job->token_size);
     message_destroy(&job->header);
 }
@@ -188,6 +190,13 @@ struct mailbox *admission_verdicts(struct admission *admission, unsigned home)
     return &admission->verdicts[home];
 }
 
+void admission_set_rooms(struct login_job *job, const char *rooms)
+{
+    CHECK(job->rooms == NULL);
+    if (rooms[0] != '\0')
+        MEMORY_MUST((job->rooms = strdup(rooms)) != NULL, "a login");
+}
+
 static enum token_refusal judge(struct admission *admission, const struct keyring *keyring,
                                 struct login_job *job)
 {
@@ -202,10 +211,7 @@ static enum token_refusal judge(struct admission *admission, const struct keyrin
         return TOKEN_NAME;
     memcpy(user, claims.user, sizeof(claims.user));
     job->attach->token_ends_ms = claims.expires_ms + admission->rules.skew_ms;
-    if (claims.rooms[0] != '\0')
-        MEMORY_MUST((job->attach = attach_with_rooms(job->attach, bytes_of_text(claims.rooms))) !=
-                        NULL,
-                    "a login");
+    admission_set_rooms(job, claims.rooms);
     return TOKEN_GOOD;
 }
 

@@ -36,6 +36,7 @@ struct login_job {
     struct message header;
     unsigned home;                 /* the index of its connection's I/O thread */
     struct attach_message *attach; /* owned; posted when the verdict is good */
+    char *rooms;                   /* of the verdict, for attach_with_rooms; NULL: none */
     enum token_refusal refusal;    /* the verdict */
     uint32_t retry_after_ms;       /* with TOKEN_LIMITED */
     unsigned shares; /* so many steps of its source count it (base/source.h), until the verdict */
@@ -48,6 +49,9 @@ struct login_job {
 /* Takes `attach` and copies the token. NULL without memory; then nothing is taken. */
 struct login_job *admission_job_create(unsigned home, struct attach_message *attach,
                                        struct bytes token);
+
+/* What its credentials say of rooms; "" is nothing. By whoever judges, once. */
+void admission_set_rooms(struct login_job *job, const char *rooms);
 
 /* Also frees `attach`, if it is still there. Leaves nothing of the token in memory. */
 void admission_job_destroy(struct login_job *job);

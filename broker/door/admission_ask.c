@@ -168,9 +168,7 @@ static enum token_refusal read_rooms(struct login_job *job, struct bytes list)
         list.data += room.size + 1;
         list.size -= room.size + 1;
     }
-    if (rooms[0] != '\0')
-        MEMORY_MUST((job->attach = attach_with_rooms(job->attach, bytes_of_text(rooms))) != NULL,
-                    "a login");
+    admission_set_rooms(job, rooms);
     return TOKEN_GOOD;
 }
 

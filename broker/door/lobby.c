@@ -238,6 +238,15 @@ static void ask_admission(const struct lobby *lobby, struct runner *runner,
     admission_job_destroy(job);
 }
 
+/* What the verdict says of rooms becomes part of the login, here and not where it was found out:
+ * until now the login is read by this thread, too. */
+static struct attach_message *with_rooms(struct attach_message *login, const char *rooms)
+{
+    if (rooms != NULL)
+        MEMORY_MUST((login = attach_with_rooms(login, bytes_of_text(rooms))) != NULL, "a login");
+    return login;
+}
+
 /* Takes the job. */
 static void take_verdict(const struct lobby *lobby, struct runner *runner, struct login_job *job)
 {
@@ -249,7 +258,7 @@ static void take_verdict(const struct lobby *lobby, struct runner *runner, struc
         net_keep(lobby->net, login->conn, NULL);
         if (job->refusal == TOKEN_GOOD) {
             job->attach = NULL;
-            let_in(lobby, runner, login);
+            let_in(lobby, runner, with_rooms(login, job->rooms));
         } else {
             refuse_login(lobby, runner, job);
         }

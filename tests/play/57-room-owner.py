@@ -8,7 +8,17 @@ import subprocess
 import tempfile
 import time
 
-from usherplay import Broker, backend_pb, check, check_equal, client_pb, play, program
+from usherplay import (
+    Broker,
+    Client,
+    backend_pb,
+    check,
+    check_equal,
+    client_pb,
+    play,
+    program,
+    scaled,
+)
 from usherplay.backend import code_name
 from usherplay.rooms import Member, Owner, command, told
 from usherplay.tokens import Key, Keys
@@ -472,6 +482,21 @@ def scene_the_token_says_where():
         again.expect_error("NO_ROOM")
 
 
+def scene_many_claims():
+    """One thread judges a token while another one reads its connection: the login belongs to one of them."""
+    key = Key("HS256", "k")
+    tokens = {f"u{i}": key.sign(f"u{i}", rooms=["key:a*", "key:b"]) for i in range(20)}
+    free = {"limits.takeovers_per_minute": 0, "limits.logins_per_minute_per_user": 0}
+    with Keys(key).broker({**free, "rooms.classes": CLASSES}) as broker:
+        for _ in range(scaled(60)):
+            clients = [Client(broker) for _ in tokens]
+            for client, (user, token) in zip(clients, tokens.items()):
+                client.post("login", username=user, token=token)
+            for client in clients:
+                client.expect("welcome")
+                client.drop()
+
+
 def scene_tokens_by_hand():
     """usher-token writes the claim, and says what stands in one; what is no list of rooms it refuses."""
     with tempfile.TemporaryDirectory() as folder:
@@ -505,5 +530,6 @@ if __name__ == "__main__":
         scene_too_large,
         scene_listing,
         scene_the_token_says_where,
+        scene_many_claims,
         scene_tokens_by_hand,
     )
