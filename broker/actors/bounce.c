@@ -26,8 +26,8 @@ static void bounce_state(const struct room_state_message *state, struct turn *tu
 /* The room has retired, and he was no member when it told them. */
 static void bounce_pull(const struct room_pull_message *pull, struct turn *turn)
 {
-    struct room_state_message *state = room_state_create((struct bytes){0});
-    MEMORY_MUST(state != NULL, "a RoomState");
+    struct room_state_message *state;
+    MEMORY_MUST((state = room_state_create((struct bytes){0})) != NULL, "a RoomState");
     state->room = pull->room;
     state->user = pull->user;
     state->incarnation = pull->incarnation;

@@ -55,7 +55,7 @@ struct counters {
     _Atomic uint64_t epoch_last;
     _Atomic uint64_t call_last;
     _Atomic uint64_t incarnation_last; /* of rooms; see fill_counters */
-    _Atomic uint64_t calls_waiting; /* calls of all users without their answer */
+    _Atomic uint64_t calls_waiting;    /* calls of all users without their answer */
     _Atomic uint64_t link_last;
     _Atomic uint32_t goaways; /* backends that are to hear of the stop and have not fetched it */
     _Atomic uint64_t presence_last; /* the stream as committed */

@@ -79,8 +79,8 @@ uint16_t rooms_send(const struct rooms_directory *rooms, struct runner *runner,
 /* A Join of a client has its answer from the room, or from here. */
 static void refuse_join(struct turn *turn, struct room_join_message *join, uint16_t code)
 {
-    struct room_state_message *state = room_state_create((struct bytes){0});
-    MEMORY_MUST(state != NULL, "an answer");
+    struct room_state_message *state;
+    MEMORY_MUST((state = room_state_create((struct bytes){0})) != NULL, "an answer");
     state->user = join->user;
     state->epoch = join->epoch;
     state->request = join->user_request;
@@ -99,9 +99,9 @@ void rooms_refuse(struct turn *turn, struct room_call *call, uint16_t code)
     if (is_join)
         refuse_join(turn, join, code);
     if (call->request != 0 && call->from_service && !is_join) {
-        struct room_answer_message *answer =
-            room_answer_create(call->request, code, (struct bytes){0});
-        MEMORY_MUST(answer != NULL, "an answer");
+        struct room_answer_message *answer;
+        MEMORY_MUST((answer = room_answer_create(call->request, code, (struct bytes){0})) != NULL,
+                    "an answer");
         turn_post(turn, call->asker, &answer->header);
     } else {
         turn_result(turn, call->asker, call->request, call->asker_epoch, 0, code);

@@ -64,8 +64,8 @@ static void open_room(const struct running *running, const Usher__V1__RoomOpen *
         running->result->code = USHER__V1__RESULT__CODE__NO_ROOM;
         return;
     }
-    struct room_command_message *command = room_command_create(ROOM_OPEN, room, pattern);
-    MEMORY_MUST(command != NULL, "a command");
+    struct room_command_message *command;
+    MEMORY_MUST((command = room_command_create(ROOM_OPEN, room, pattern)) != NULL, "a command");
     command->members_max = open->members_max;
     command->call.may_create = ROOM_MAY;
     send(running, &command->call, turn);
@@ -76,9 +76,10 @@ static void close_room(const struct running *running, const Usher__V1__RoomClose
 {
     char detail[DETAIL_BYTES_MAX + 1];
     message_copy_text(detail, sizeof(detail), bytes_of_text(close->detail));
-    struct room_command_message *command =
-        room_command_create(ROOM_CLOSE, bytes_of_text(close->room), bytes_of_text(detail));
-    MEMORY_MUST(command != NULL, "a command");
+    struct room_command_message *command;
+    MEMORY_MUST((command = room_command_create(ROOM_CLOSE, bytes_of_text(close->room),
+                                               bytes_of_text(detail))) != NULL,
+                "a command");
     send(running, &command->call, turn);
 }
 
@@ -86,9 +87,11 @@ static void publish(const struct running *running, const Usher__V1__RoomPublish 
                     struct turn *turn)
 {
     struct bytes payload = {publish->payload.data, publish->payload.len};
-    struct room_publish_message *message = room_publish_create(
-        bytes_of_text(publish->room), bytes_of_text(running->instance->service), payload);
-    MEMORY_MUST(message != NULL, "a message");
+    struct room_publish_message *message;
+    MEMORY_MUST(
+        (message = room_publish_create(bytes_of_text(publish->room),
+                                       bytes_of_text(running->instance->service), payload)) != NULL,
+        "a message");
     message->time_ms = turn->wall_ms;
     send(running, &message->call, turn);
 }
@@ -101,9 +104,10 @@ static void list_members(const struct running *running, const Usher__V1__RoomMem
         running->result->code = USHER__V1__RESULT__CODE__MALFORMED;
         return;
     }
-    struct room_command_message *command =
-        room_command_create(ROOM_MEMBERS, bytes_of_text(members->room), after);
-    MEMORY_MUST(command != NULL, "a command");
+    struct room_command_message *command;
+    MEMORY_MUST(
+        (command = room_command_create(ROOM_MEMBERS, bytes_of_text(members->room), after)) != NULL,
+        "a command");
     command->limit = members->limit;
     command->bytes_max = submit_room_of(running->submit, turn);
     send(running, &command->call, turn);
@@ -115,7 +119,6 @@ static void list_members(const struct running *running, const Usher__V1__RoomMem
 static void tell(const struct running *running, uint32_t name, const char *user,
                  struct room_member_message *message, struct turn *turn)
 {
-    MEMORY_MUST(message != NULL, "a command");
     if (!username_valid(bytes_of_text(user))) {
         submit_fail(running->result, name, USHER__V1__RESULT__CODE__NOT_ONLINE);
         message_destroy(&message->header);
@@ -134,9 +137,10 @@ static void add(const struct running *running, const Usher__V1__RoomAdd *add, st
     }
     running->result->push = true;
     for (uint32_t i = 0; i < add->n_users; i++) {
-        struct room_member_message *message =
-            room_member_create(MESSAGE_ROOM_INVITE, bytes_of_text(add->room), (struct bytes){0});
-        MEMORY_MUST(message != NULL, "a command");
+        struct room_member_message *message;
+        MEMORY_MUST((message = room_member_create(MESSAGE_ROOM_INVITE, bytes_of_text(add->room),
+                                                  (struct bytes){0})) != NULL,
+                    "a command");
         message->epoch = add->n_epochs > 0 ? add->epochs[i] : 0;
         message->carry = add->carry;
         tell(running, i, add->users[i], message, turn);
@@ -149,11 +153,13 @@ static void expel(const struct running *running, const Usher__V1__RoomRemove *re
     char detail[DETAIL_BYTES_MAX + 1];
     message_copy_text(detail, sizeof(detail), bytes_of_text(remove->detail));
     running->result->push = true;
-    for (uint32_t i = 0; i < remove->n_users; i++)
-        tell(running, i, remove->users[i],
-             room_member_create(MESSAGE_ROOM_EXPEL, bytes_of_text(remove->room),
-                                bytes_of_text(detail)),
-             turn);
+    for (uint32_t i = 0; i < remove->n_users; i++) {
+        struct room_member_message *message;
+        MEMORY_MUST((message = room_member_create(MESSAGE_ROOM_EXPEL, bytes_of_text(remove->room),
+                                                  bytes_of_text(detail))) != NULL,
+                    "a command");
+        tell(running, i, remove->users[i], message, turn);
+    }
 }
 
 /* --- the table -------------------------------------------------------------------------------- */

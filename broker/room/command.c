@@ -17,8 +17,8 @@ static void answer(actor_handle asker, uint64_t token, uint16_t code, struct byt
 {
     if (token == 0)
         return;
-    struct room_answer_message *message = room_answer_create(token, code, result);
-    MEMORY_MUST(message != NULL, "an answer");
+    struct room_answer_message *message;
+    MEMORY_MUST((message = room_answer_create(token, code, result)) != NULL, "an answer");
     turn_post(turn, asker, &message->header);
 }
 

@@ -35,8 +35,8 @@ static struct replay replay_of(const struct room *room, uint64_t incarnation, ui
 static struct room_state_message *state_for(const struct room *room, const struct member *member,
                                             struct bytes frames, struct turn *turn)
 {
-    struct room_state_message *state = room_state_create(frames);
-    MEMORY_MUST(state != NULL, "a RoomState");
+    struct room_state_message *state;
+    MEMORY_MUST((state = room_state_create(frames)) != NULL, "a RoomState");
     state->room = turn->self;
     state->user = member->user;
     state->incarnation = room->incarnation;
@@ -142,8 +142,8 @@ void member_hints(struct room *room, struct turn *turn)
 static void refuse(struct room_join_message *join, uint16_t code, struct bytes why,
                    struct turn *turn)
 {
-    struct room_state_message *state = room_state_create(why);
-    MEMORY_MUST(state != NULL, "an answer");
+    struct room_state_message *state;
+    MEMORY_MUST((state = room_state_create(why)) != NULL, "an answer");
     state->user = join->user;
     state->epoch = join->epoch;
     state->request = join->user_request;

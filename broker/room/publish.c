@@ -103,9 +103,9 @@ static void refuse(const struct room_publish_message *publish, uint16_t code, st
     if (!call->from_service) {
         turn_result(turn, call->asker, call->request, call->asker_epoch, 0, code);
     } else if (call->request != 0) {
-        struct room_answer_message *none =
-            room_answer_create(call->request, code, (struct bytes){0});
-        MEMORY_MUST(none != NULL, "an answer");
+        struct room_answer_message *none;
+        MEMORY_MUST((none = room_answer_create(call->request, code, (struct bytes){0})) != NULL,
+                    "an answer");
         turn_post(turn, call->asker, &none->header);
     }
 }

@@ -430,9 +430,10 @@ static uint16_t judge(const struct session *session, const struct room_member_me
 static void invite(struct session *session, const struct room_member_message *message,
                    struct turn *turn)
 {
-    struct room_join_message *join =
-        room_join_create(room_member_name(message), bytes_of_text(turn->name));
-    MEMORY_MUST(join != NULL, "an invitation");
+    struct room_join_message *join;
+    MEMORY_MUST((join = room_join_create(room_member_name(message), bytes_of_text(turn->name))) !=
+                    NULL,
+                "an invitation");
     join->call.asker = message->asker;
     join->call.request = message->token;
     join->call.from_service = true;

@@ -336,7 +336,8 @@ def scene_detached_members_cost_nothing():
             f"     {count} away, {said} messages: {after - before:+} B, held {held_after - held:+}"
         )
         check(held_after - held <= 1 << 20, f"held: {held} and then {held_after}")
-        check(after - before <= 16 << 20, f"resident: {before} and then {after}")
+        if scaled(10) == 10:  # a sanitizer keeps what was freed
+            check(after - before <= 16 << 20, f"resident: {before} and then {after}")
         crowd.selector.close()
 
 

@@ -209,7 +209,8 @@ static void show(struct world *world, uint32_t number, const Usher__V1__FriendSt
     if (target == NOBODY)
         return; /* a broken rule */
     char status[4] = "";
-    memcpy(status, friend->status.data, friend->status.len < 3 ? friend->status.len : 3);
+    if (friend->status.len > 0)
+        memcpy(status, friend->status.data, friend->status.len < 3 ? friend->status.len : 3);
     check_granted(world, number, target);
     bool same = picture->states[target] == (int)friend->state &&
                 strcmp(picture->statuses[target], status) == 0;

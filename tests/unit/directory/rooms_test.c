@@ -71,7 +71,9 @@ static int teardown(void **state)
 
 static struct room_join_message *join_of(const char *room, actor_handle user, bool creates)
 {
-    struct room_join_message *join = room_join_create(bytes_of_text(room), bytes_of_text("ann"));
+    char name[24];
+    snprintf(name, sizeof(name), "u%llx", (unsigned long long)user); /* one member of a name */
+    struct room_join_message *join = room_join_create(bytes_of_text(room), bytes_of_text(name));
     join->call.asker = join->user = user;
     join->call.may_create = creates ? ROOM_MAY : ROOM_MAY_NOT;
     join->may_join = ROOM_MAY;

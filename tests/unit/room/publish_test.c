@@ -208,7 +208,7 @@ static void history_at_n_messages_and_one_more(void **state)
     struct stage *stage = *state;
     enter(stage, 1);
     for (unsigned i = 0; i < 8; i++)
-        say(stage, 1, "abcdefghi" + i);
+        say(stage, 1, &"abcdefghi"[i]);
     pull(stage, 1, 0);
     assert_non_null(strstr(stage->tape, "u1 pulled #3 at=8 live {1 <9>} {2 <8>} {3 cdefghi}"));
     join_at(stage, 2, 0, 0); /* from the oldest one */
