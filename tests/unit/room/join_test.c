@@ -103,6 +103,27 @@ static void a_slot_is_not_a_member(void **state)
     assert_int_equal(stage->room->away, 0);
 }
 
+/* A login is over, and so is its actor; its Join was still under way, or is allowed late. */
+static void there_is_one_of_a_name(void **state)
+{
+    struct stage *stage = *state;
+    set_class(stage, "match create=client join=any roster=list owner=maker");
+    receive(stage, &join_of(1, 3)->call.header);
+    struct room_join_message *next = join_of(1, 5);
+    next->user = next->call.asker = user(2);
+    receive(stage, &next->call.header);
+    TAPE(stage, "news 3 LEFT u1 LOST\n"
+                "u2 joined at=0 live {JOINED NONE at=0 of=1 u1}\n"
+                "news 4 JOINED u1 ASKED\n");
+    struct room_join_message *late = join_of(1, 4);
+    late->user = late->call.asker = user(3);
+    receive(stage, &late->call.header);
+    TAPE(stage, "u3 refused STALE_EPOCH\n");
+    leave(stage, 1, 3, 0); /* the end of the first one comes now */
+    assert_int_equal(stage->room->count, 1);
+    assert_non_null(members_find(stage->room, user(2)));
+}
+
 static void a_service_carries(void **state)
 {
     struct stage *stage = *state;
@@ -228,6 +249,7 @@ int main(void)
         room_test(members_at_n_and_one_more),
         room_test(a_rejoin_changes_nothing_and_a_login_begins_anew),
         room_test(a_slot_is_not_a_member),
+        room_test(there_is_one_of_a_name),
         room_test(a_service_carries),
         room_test(away_and_back),
         room_test(the_owner_says_yes_or_no),
