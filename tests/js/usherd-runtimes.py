@@ -156,6 +156,8 @@ class Page:
     def __init__(self, browser, server, url, name, more=""):
         self.browser, self.name = browser, name
         browser.driver.get(f"{server.url}?user={name}&url={url}{more}")
+        there = "return typeof client !== 'undefined'"
+        eventually(lambda: browser.script(there), f"{name}: its script has run", PATIENCE)
         self.tab = browser.driver.current_window_handle
 
     def report(self):
