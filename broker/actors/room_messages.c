@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 
 /* Making them: one allocation each, names and payloads behind the struct, everything else 0. */
 
@@ -102,6 +103,18 @@ struct room_state_message *room_state_create(struct bytes bytes)
         return NULL;
     state->size = (uint32_t)bytes.size;
     bytes_put(state->bytes, bytes);
+    return state;
+}
+
+struct room_state_message *room_join_refusal(const struct room_join_message *join, uint16_t code,
+                                             struct bytes why)
+{
+    struct room_state_message *state;
+    MEMORY_MUST((state = room_state_create(why)) != NULL, "an answer");
+    state->user = join->user;
+    state->epoch = join->epoch;
+    state->request = join->user_request;
+    state->code = code;
     return state;
 }
 

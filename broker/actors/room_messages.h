@@ -176,6 +176,11 @@ struct room_state_message {
 
 struct room_state_message *room_state_create(struct bytes bytes);
 
+/* The Join is refused, with the code and what people are told of it. Never NULL: it waits for
+ * memory. */
+struct room_state_message *room_join_refusal(const struct room_join_message *join, uint16_t code,
+                                             struct bytes why);
+
 /* MESSAGE_ROOM_BUNDLE: one for each member; what it says is shared. */
 enum room_bundle_kind { ROOM_MESSAGES, ROOM_EVENT, ROOM_CLOSED };
 enum { ROOM_BUNDLE_MAX = 16, ROOM_BUNDLE_BYTES_MAX = 16 * 1024 };

@@ -79,12 +79,7 @@ uint16_t rooms_send(const struct rooms_directory *rooms, struct runner *runner,
 /* A Join of a client has its answer from the room, or from here. */
 static void refuse_join(struct turn *turn, struct room_join_message *join, uint16_t code)
 {
-    struct room_state_message *state;
-    MEMORY_MUST((state = room_state_create((struct bytes){0})) != NULL, "an answer");
-    state->user = join->user;
-    state->epoch = join->epoch;
-    state->request = join->user_request;
-    state->code = code;
+    struct room_state_message *state = room_join_refusal(join, code, (struct bytes){0});
     state->too_many = join->again_only && code == RESULT_ROOMS_FULL;
     turn_post(turn, join->user, &state->header);
 }

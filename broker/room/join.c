@@ -142,12 +142,7 @@ void member_hints(struct room *room, struct turn *turn)
 static void refuse(struct room_join_message *join, uint16_t code, struct bytes why,
                    struct turn *turn)
 {
-    struct room_state_message *state;
-    MEMORY_MUST((state = room_state_create(why)) != NULL, "an answer");
-    state->user = join->user;
-    state->epoch = join->epoch;
-    state->request = join->user_request;
-    state->code = code;
+    struct room_state_message *state = room_join_refusal(join, code, why);
     state->too_many = join->again_only && code == USHER__V1__ERROR__CODE__ROOM_FULL;
     turn_post(turn, join->user, &state->header);
     turn_result(turn, join->call.asker, join->call.request, 0, join->epoch, code);
