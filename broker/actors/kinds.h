@@ -7,7 +7,7 @@
  * instances those of limits.services, only rooms those of rooms.count; there are WATCH_SHARDS of
  * who watches whom, and of the others one each at most. */
 
-enum { WATCH_SHARDS = 64 };
+enum { WATCH_SHARDS = 16 };
 
 enum actor_kind {
     KIND_USER,

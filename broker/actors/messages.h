@@ -61,6 +61,7 @@ enum message_kind {
     MESSAGE_WATCH_STALE,
     MESSAGE_WATCH_MORE, /* to oneself: go on telling */
     MESSAGE_WATCHED,
+    MESSAGE_WATCHED_MANY,
     MESSAGE_WATCH_LIST,
     MESSAGE_WATCH_LISTED,
     /* to every actor */

@@ -30,15 +30,42 @@ bool watch_record_equal(const struct watch_record *a, const struct watch_record 
            (a->state == b->state && bytes_equal(watch_record_status(a), watch_record_status(b)));
 }
 
-struct watch_message *watch_message_create(uint16_t kind, struct bytes name)
+struct watch_message *watch_message_create(uint16_t kind, actor_handle watcher, uint32_t capacity,
+                                           size_t names_bytes)
 {
     struct watch_message *message;
-    CHECK(name.size <= UINT8_MAX);
-    message = message_create(kind, sizeof(*message) + name.size);
+    size_t size = sizeof(*message) + capacity * sizeof(message->pairs[0]) + names_bytes;
+    CHECK(capacity <= WATCH_PAIRS_MAX && names_bytes <= capacity * (size_t)UINT8_MAX);
+    MEMORY_MUST((message = message_create(kind, size)) != NULL, "friends");
+    message->watcher = watcher;
     message->asks = false;
-    message->name_size = (uint8_t)name.size;
-    bytes_put(message->name, name);
+    message->count = message->names_bytes = 0;
+    message->capacity = capacity;
     return message;
+}
+
+static uint8_t *names_of(const struct watch_message *message)
+{
+    return (uint8_t *)(uintptr_t)(message->pairs + message->capacity);
+}
+
+void watch_message_add(struct watch_message *message, uint64_t hash, uint32_t position,
+                       uint32_t serial, struct bytes name)
+{
+    uint32_t at = message->names_bytes;
+    CHECK(message->count < message->capacity &&
+          names_of(message) + at + name.size <= (uint8_t *)message + message->header.size);
+    message->pairs[message->count++] =
+        (struct watch_pair){hash, position, serial, at, (uint32_t)name.size};
+    bytes_put(names_of(message) + at, name);
+    message->names_bytes += (uint32_t)name.size;
+}
+
+struct bytes watch_message_name(const struct watch_message *message, uint32_t index)
+{
+    CHECK(index < message->count);
+    const struct watch_pair *pair = &message->pairs[index];
+    return (struct bytes){names_of(message) + pair->name_at, pair->name_size};
 }
 
 struct watch_status_message *watch_status_create(struct bytes name, struct bytes status)

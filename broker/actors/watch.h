@@ -62,17 +62,32 @@ static inline actor_handle watch_shard(const struct settings *settings, uint64_t
 
 /* --- to a shard ------------------------------------------------------------------------------- */
 
+/* Of what a watcher says at once of several targets of a shard so many stand in one message. */
+enum { WATCH_PAIRS_MAX = 16 };
+
+struct watch_pair {
+    uint64_t hash;             /* of the target's name */
+    uint32_t position, serial; /* of the pair, at the watcher */
+    uint32_t name_at, name_size;
+};
+
 /* MESSAGE_WATCH and MESSAGE_UNWATCH, from the watcher. Nobody answers an UNWATCH. */
 struct watch_message {
     struct message header;
     actor_handle watcher;
-    uint32_t position, serial; /* of the pair, at the watcher */
-    bool asks;                 /* he wants to hear WATCHED_TAKEN */
-    uint8_t name_size;
-    uint8_t name[]; /* of the target */
+    bool asks; /* he wants to hear WATCHED_TAKEN */
+    uint32_t count, capacity;
+    uint32_t names_bytes;      /* so far */
+    struct watch_pair pairs[]; /* and behind room for `capacity` of them the names */
 };
 
-struct watch_message *watch_message_create(uint16_t kind, struct bytes name);
+/* Of no pair yet. `names_bytes`: of all names that will be added. */
+struct watch_message *watch_message_create(uint16_t kind, actor_handle watcher, uint32_t capacity,
+                                           size_t names_bytes);
+/* One more of the `capacity`. */
+void watch_message_add(struct watch_message *message, uint64_t hash, uint32_t position,
+                       uint32_t serial, struct bytes name);
+struct bytes watch_message_name(const struct watch_message *message, uint32_t index);
 
 /* MESSAGE_WATCH_STATUS, from the user himself: in place of what he said before. */
 struct watch_status_message {
@@ -130,12 +145,24 @@ enum watched_what {
     WATCHED_FULL,  /* he has friends.watchers already, and is not watched: the pair is gone */
 };
 
-/* MESSAGE_WATCHED, from the shard. */
-struct watched_message {
-    struct message header;
+struct watched {
     uint32_t position, serial;
     uint32_t what; /* enum watched_what */
     uint32_t unused;
+};
+
+/* MESSAGE_WATCHED, from the shard: what has changed. */
+struct watched_message {
+    struct message header;
+    struct watched pair;
+};
+
+/* MESSAGE_WATCHED_MANY, from the shard: what it says to a MESSAGE_WATCH. It holds a watch_record,
+ * or nothing, for each. */
+struct watched_many_message {
+    struct message header;
+    uint64_t count;
+    struct watched pairs[];
 };
 
 /* --- lists of services ------------------------------------------------------------------------ */

@@ -13,6 +13,7 @@
  *
  *   0            the message is the allocation
  *   HOLDING      so it is, and its last bytes are a pointer to what it holds
+ *   HOLDING_MANY so it is, and behind it stand pointers to all that it holds
  *   1 and more   message number flags - 1 of a block, whose beginning is found from there
  *
  * A block is one allocation instead of hundreds that all threads would fight malloc for: they are
@@ -20,7 +21,12 @@
  * (message_create_holding), or the whole block stays. The counts are lowered with release and
  * acquire, so that whoever frees has seen what the others did. */
 
-enum { HOLDING = UINT16_MAX };
+enum { HOLDING = UINT16_MAX, HOLDING_MANY = UINT16_MAX - 1 };
+
+struct held {
+    uint64_t count;
+    struct shared *shared[];
+};
 
 struct message_block {
     _Atomic uint32_t left; /* messages that live or may still be made */
@@ -47,7 +53,7 @@ void *message_create(uint16_t kind, size_t size)
 
 bool message_is_of_block(const struct message *message)
 {
-    return !message_is_plain(message) && message->flags != HOLDING;
+    return !message_is_plain(message) && message->flags < HOLDING_MANY;
 }
 
 static struct message_block *block_of(const struct message *message)
@@ -62,7 +68,7 @@ static struct message_block *block_of(const struct message *message)
 struct shared *message_shared(const struct message *message)
 {
     struct shared *shared;
-    if (message_is_plain(message))
+    if (message_is_plain(message) || message->flags == HOLDING_MANY)
         return NULL;
     if (message->flags != HOLDING)
         return block_of(message)->shared;
@@ -86,6 +92,20 @@ static void block_leave(struct message_block *block, uint32_t count)
     free(block);
 }
 
+static struct held *held_of(const struct message *message)
+{
+    return (struct held *)((uint8_t *)(uintptr_t)message + message->size);
+}
+
+static void destroy_many(struct message *message)
+{
+    struct held *held = held_of(message);
+    memory_account(-(int64_t)(message->size + sizeof(*held) + held->count * sizeof(void *)));
+    for (uint64_t i = 0; i < held->count; i++)
+        shared_release(held->shared[i]);
+    free(message);
+}
+
 void message_destroy(struct message *message)
 {
     if (message == NULL)
@@ -93,6 +113,10 @@ void message_destroy(struct message *message)
     CHECK(message->size >= sizeof(*message));
     if (message_is_of_block(message)) {
         block_leave(block_of(message), 1);
+        return;
+    }
+    if (message->flags == HOLDING_MANY) {
+        destroy_many(message);
         return;
     }
     struct shared *shared = message_shared(message);
@@ -111,6 +135,31 @@ void *message_create_holding(uint16_t kind, size_t size, struct shared *shared)
     memcpy((uint8_t *)message + size, &shared, sizeof(shared));
     shared_hold(shared);
     return message;
+}
+
+void *message_create_holding_many(uint16_t kind, size_t size, struct shared *const *held,
+                                  uint32_t count)
+{
+    CHECK(size % alignof(struct held) == 0);
+    struct message *message =
+        message_create(kind, size + sizeof(struct held) + count * sizeof(struct shared *));
+    if (message == NULL)
+        return NULL;
+    message->size = (uint32_t)size;
+    message->flags = HOLDING_MANY;
+    held_of(message)->count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        held_of(message)->shared[i] = held[i];
+        if (held[i] != NULL)
+            shared_hold(held[i]);
+    }
+    return message;
+}
+
+struct shared *message_held(const struct message *message, uint32_t index)
+{
+    CHECK(message->flags == HOLDING_MANY && index < held_of(message)->count);
+    return held_of(message)->shared[index];
 }
 
 struct message_block *message_block_create(uint32_t count, size_t size, struct shared *shared)

@@ -90,6 +90,13 @@ static inline bool message_is_plain(const struct message *message)
 /* What the message holds, as long as it lives; NULL: nothing. */
 struct shared *message_shared(const struct message *message);
 
+/* A message of its own that holds each of them (NULL is nothing) as well. NULL without memory. */
+void *message_create_holding_many(uint16_t kind, size_t size, struct shared *const *held,
+                                  uint32_t count);
+
+/* Of such a message that one of them. */
+struct shared *message_held(const struct message *message, uint32_t index);
+
 /* --- many messages at once -------------------------------------------------------------------- */
 
 enum { MESSAGE_BLOCK_MAX = 256 };

@@ -234,14 +234,9 @@ void friends_granted(struct session *session, uint64_t id, struct bytes *names, 
 }
 
 /* What a shard says of a pair. Of one that is not there any more it is late. */
-void user_watched(struct session *session, struct message *message, struct turn *turn)
+static void take_watched(struct session *session, struct friends *friends,
+                         const struct watched *watched, struct shared *record, struct turn *turn)
 {
-    const struct watched_message *watched = (const struct watched_message *)message;
-    struct friends *friends = friends_if_any(session);
-    if (friends == NULL) {
-        message_destroy(message);
-        return;
-    }
     bool full = watched->what == WATCHED_FULL;
     bool there = watched->position < friends->top &&
                  friends->pairs[watched->position].record != NULL &&
@@ -253,11 +248,30 @@ void user_watched(struct session *session, struct message *message, struct turn 
         pair_free(friends, watched->position);
         pairs_give_back(turn, 1);
     } else if (there && watched->what == WATCHED_STATE) {
-        tell_changed(session, friends, watched->position,
-                     (struct watch_record *)message_shared(message), turn);
+        tell_changed(session, friends, watched->position, (struct watch_record *)record, turn);
+    }
+}
+
+void user_watched(struct session *session, struct message *message, struct turn *turn)
+{
+    const struct watched_message *watched = (const struct watched_message *)message;
+    struct friends *friends = friends_if_any(session);
+    if (friends != NULL) {
+        take_watched(session, friends, &watched->pair, message_shared(message), turn);
+        tell_due(session, friends, turn);
     }
     message_destroy(message);
-    tell_due(session, friends, turn);
+}
+
+void user_watched_many(struct session *session, struct message *message, struct turn *turn)
+{
+    const struct watched_many_message *many = (const struct watched_many_message *)message;
+    struct friends *friends = friends_if_any(session);
+    for (uint32_t i = 0; friends != NULL && i < many->count; i++)
+        take_watched(session, friends, &many->pairs[i], message_held(message, i), turn);
+    message_destroy(message);
+    if (friends != NULL)
+        tell_due(session, friends, turn);
 }
 
 /* --- what happens to the session -------------------------------------------------------------- */
@@ -281,12 +295,16 @@ void friends_resumed(struct session *session, struct turn *turn)
     tell_due(session, friends, turn);
 }
 
+static bool is_own(const struct friends *friends, uint32_t position, const void *own)
+{
+    (void)own;
+    return !friends->pairs[position].service;
+}
+
 static void remove_own(struct friends *friends, struct turn *turn)
 {
     uint32_t before = friends->count;
-    for (uint32_t i = 0; i < friends->top; i++)
-        if (friends->pairs[i].record != NULL && !friends->pairs[i].service)
-            pair_remove(friends, i, turn);
+    pairs_remove(friends, (struct pair_choice){is_own, NULL}, turn);
     pairs_give_back(turn, before - friends->count);
 }
 

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "user/friends_private.h"
+#include "user/names.h"
 
 /* Whom a user watches: places in an array, found by name. The name itself stands in the record that
  * he shares with all who watch the same one, and a part of its hash in the place, so looking for a
@@ -15,7 +16,7 @@
  * the whole node are counted when they are planned and given back when they go, by the watcher's
  * own turns, so the count is exact. */
 
-enum { PLACES_MIN = 4, HASH_SHIFT = 6 /* the bits below chose the shard */ };
+enum { PLACES_MIN = 4 };
 
 static void *resize(void *before, size_t size_before, size_t size)
 {
@@ -27,7 +28,12 @@ static void *resize(void *before, size_t size_before, size_t size)
 
 static uint32_t part_of(uint64_t hash)
 {
-    return hash >> HASH_SHIFT & 0xffffff;
+    return hash & 0xffffff;
+}
+
+static struct bytes name_of(const struct pair *pair)
+{
+    return pair->pending ? names_get(pair->name) : watch_record_name(pair->record);
 }
 
 /* UINT32_MAX: he is not watched. */
@@ -35,7 +41,7 @@ static uint32_t find(const struct friends *friends, uint64_t hash, struct bytes 
 {
     for (uint32_t i = 0; i < friends->top; i++)
         if (friends->pairs[i].hash == part_of(hash) && friends->pairs[i].record != NULL &&
-            bytes_equal(watch_record_name(friends->pairs[i].record), name))
+            bytes_equal(name_of(&friends->pairs[i]), name))
             return i;
     return UINT32_MAX;
 }
@@ -144,26 +150,58 @@ static uint32_t take_place(struct friends *friends)
     return friends->top++;
 }
 
-static void post_watch(const struct pair *pair, uint32_t position, uint16_t kind, bool asks,
-                       struct turn *turn)
+/* Places of which the shards are to be told, by shard. */
+struct posts {
+    uint16_t kind;
+    bool asks;
+    struct places {
+        uint32_t count, names_bytes;
+        uint32_t positions[WATCH_PAIRS_MAX];
+    } of_shard[WATCH_SHARDS];
+};
+
+static void posts_send(const struct friends *friends, const struct posts *posts,
+                       struct places *places, struct turn *turn)
 {
-    struct bytes name = watch_record_name(pair->record);
-    struct watch_message *message = watch_message_create(kind, name);
-    message->watcher = turn->self;
-    message->position = position;
-    message->serial = pair->serial;
-    message->asks = asks;
-    turn_post(turn, watch_shard(turn->settings, watch_hash(turn->settings, name)),
-              &message->header);
+    struct watch_message *message =
+        watch_message_create(posts->kind, turn->self, places->count, places->names_bytes);
+    message->asks = posts->asks;
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < places->count; i++) {
+        const struct pair *pair = &friends->pairs[places->positions[i]];
+        struct bytes name = name_of(pair);
+        hash = watch_hash(turn->settings, name);
+        watch_message_add(message, hash, places->positions[i], pair->serial, name);
+    }
+    turn_post(turn, watch_shard(turn->settings, hash), &message->header);
+    places->count = places->names_bytes = 0;
 }
 
-static void add(struct friends *friends, const struct wish *wish, bool service,
-                struct list_wait *list, struct turn *turn)
+static void posts_add(const struct friends *friends, struct posts *posts, uint32_t position,
+                      struct turn *turn)
+{
+    const struct pair *pair = &friends->pairs[position];
+    struct places *places = &posts->of_shard[pair->hash % WATCH_SHARDS];
+    places->positions[places->count++] = position;
+    places->names_bytes += (uint32_t)name_of(pair).size;
+    if (places->count == WATCH_PAIRS_MAX)
+        posts_send(friends, posts, places, turn);
+}
+
+static void posts_end(const struct friends *friends, struct posts *posts, struct turn *turn)
+{
+    for (uint32_t i = 0; i < WATCH_SHARDS; i++)
+        if (posts->of_shard[i].count > 0)
+            posts_send(friends, posts, &posts->of_shard[i], turn);
+}
+
+static uint32_t add(struct friends *friends, const struct wish *wish, bool service, uint8_t *name,
+                    struct list_wait *list)
 {
     uint32_t position = take_place(friends);
     struct pair *pair = &friends->pairs[position];
     *pair = (struct pair){
-        .record = watch_record_create(wish->name, WATCH_OFFLINE, 0, (struct bytes){0}),
+        .name = name,
         .serial = ++friends->serial,
         .hash = part_of(wish->hash),
         .pending = 1,
@@ -173,7 +211,29 @@ static void add(struct friends *friends, const struct wish *wish, bool service,
     friends->pending++;
     if (list != NULL)
         list_wait_for(list, position, pair->serial, wish->index);
-    post_watch(pair, position, MESSAGE_WATCH, list != NULL, turn);
+    return position;
+}
+
+struct watch_record *pair_replace(struct friends *friends, uint32_t position,
+                                  struct watch_record *record)
+{
+    struct pair *pair = &friends->pairs[position];
+    struct watch_record *before = pair->pending ? NULL : pair->record;
+    if (pair->pending)
+        names_release(pair->name);
+    friends->pending -= pair->pending;
+    pair->pending = 0;
+    shared_hold(&record->header);
+    pair->record = record;
+    return before;
+}
+
+static void release(struct pair *pair)
+{
+    if (pair->pending)
+        names_release(pair->name);
+    else
+        shared_release(&pair->record->header);
 }
 
 void pair_free(struct friends *friends, uint32_t position)
@@ -182,29 +242,61 @@ void pair_free(struct friends *friends, uint32_t position)
     CHECK(pair->record != NULL && friends->count > 0 && friends->pending >= pair->pending);
     friends->pending -= pair->pending;
     friends->count--;
-    shared_release(&pair->record->header);
+    release(pair);
     *pair = (struct pair){.serial = friends->free};
     friends->free = position + 1;
 }
 
-void pair_remove(struct friends *friends, uint32_t position, struct turn *turn)
+/* From the end on, so that what comes next takes the first places again. */
+void pairs_remove(struct friends *friends, struct pair_choice choice, struct turn *turn)
 {
-    post_watch(&friends->pairs[position], position, MESSAGE_UNWATCH, false, turn);
-    pair_free(friends, position);
+    struct posts posts = {.kind = MESSAGE_UNWATCH};
+    for (uint32_t i = 0; i < friends->top; i++)
+        if (friends->pairs[i].record != NULL && choice.goes(friends, i, choice.own))
+            posts_add(friends, &posts, i, turn);
+    posts_end(friends, &posts, turn);
+    for (uint32_t i = friends->top; i > 0; i--)
+        if (friends->pairs[i - 1].record != NULL && choice.goes(friends, i - 1, choice.own))
+            pair_free(friends, i - 1);
+}
+
+static bool goes_by_plan(const struct friends *friends, uint32_t position, const void *own)
+{
+    const struct plan *plan = own;
+    (void)friends;
+    return plan->goes[position];
+}
+
+static void add_fresh(const struct plan *plan, struct friends *friends, bool service,
+                      struct list_wait *list, struct turn *turn)
+{
+    struct posts posts = {.kind = MESSAGE_WATCH, .asks = list != NULL};
+    size_t names_bytes = 0;
+    for (uint32_t i = 0; i < plan->count; i++)
+        names_bytes += plan->wishes[i].fresh ? plan->wishes[i].name.size : 0;
+    struct names *names = names_create(plan->fresh, names_bytes);
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct wish *wish = &plan->wishes[i];
+        if (!wish->fresh)
+            continue;
+        uint32_t position = add(friends, wish, service, names_add(names, wish->name), list);
+        posts_add(friends, &posts, position, turn);
+    }
+    names_close(names);
+    posts_end(friends, &posts, turn);
 }
 
 void plan_carry_out(const struct plan *plan, struct friends *friends, bool service,
                     struct list_wait *list, struct turn *turn)
 {
-    for (uint32_t i = friends->top; plan->gone > 0 && i > 0; i--)
-        if (plan->goes[i - 1])
-            pair_remove(friends, i - 1, turn);
+    if (plan->gone > 0)
+        pairs_remove(friends, (struct pair_choice){goes_by_plan, plan}, turn);
+    if (plan->fresh > 0)
+        add_fresh(plan, friends, service, list, turn);
     for (uint32_t i = 0; i < plan->count; i++) {
         const struct wish *wish = &plan->wishes[i];
-        if (wish->fresh) {
-            add(friends, wish, service, list, turn);
+        if (wish->fresh)
             continue;
-        }
         if (list != NULL)
             list->accepted++;
         if (service)
@@ -216,7 +308,7 @@ void pairs_fini(struct friends *friends)
 {
     for (uint32_t i = 0; i < friends->top; i++)
         if (friends->pairs[i].record != NULL)
-            shared_release(&friends->pairs[i].record->header);
+            release(&friends->pairs[i]);
     memory_account(-(int64_t)(friends->size * sizeof(struct pair)));
     free(friends->pairs);
 }

@@ -13,10 +13,13 @@
 
 /* Whom he watches: 16 bytes. Its position and serial are what the target's shard knows it by. */
 struct pair {
-    struct watch_record *record; /* how the target looks; while it is pending, only his name.
-                                  * NULL: a free place, whose serial is the next one */
+    union {
+        struct watch_record *record; /* how the target looks.
+                                      * NULL: a free place, whose serial is the next one */
+        uint8_t *name;               /* while it is pending: see names.h */
+    };
     uint32_t serial;
-    uint32_t hash : 24;   /* of the name */
+    uint32_t hash : 24;   /* of the name; what chose the shard is in it */
     uint32_t pending : 1; /* the shard has not said how he looks */
     uint32_t shown : 1;   /* the present connection was given a first state */
     uint32_t dirty : 1;   /* stands in what is gathered */
@@ -54,7 +57,9 @@ struct friends {
     struct gathered *gathered;
     uint32_t gathered_count, gathered_capacity;
     uint32_t snapshot_at;  /* while `snapping`: positions before it have been told */
-    uint64_t batch_due_ms; /* 0: nothing is gathered */
+    uint32_t gathered_seen; /* when it was due the last time and many were coming */
+    uint64_t batch_due_ms;  /* 0: nothing is gathered */
+    uint64_t batch_last_ms; /* not later, however many come */
     uint64_t wanted_ms;    /* since when a snapshot is wanted */
     uint64_t snapshot_ms;  /* when the last one began */
     bool wanted, snapping;
@@ -106,8 +111,17 @@ enum plan_fault plan_reserve(const struct plan *plan, const struct friends *frie
 void plan_carry_out(const struct plan *plan, struct friends *friends, bool service,
                     struct list_wait *list, struct turn *turn);
 
-/* Takes it away here and in the shard. It stays counted. */
-void pair_remove(struct friends *friends, uint32_t position, struct turn *turn);
+/* Takes away those that are to go, here and in their shards. They stay counted. */
+struct pair_choice {
+    bool (*goes)(const struct friends *friends, uint32_t position, const void *own);
+    const void *own;
+};
+void pairs_remove(struct friends *friends, struct pair_choice choice, struct turn *turn);
+
+/* The target looks like that now: the pair has a hold of the record, and the caller of the one
+ * before. NULL: he is pending no more. */
+struct watch_record *pair_replace(struct friends *friends, uint32_t position,
+                                  struct watch_record *record);
 
 /* Frees the place. */
 void pair_free(struct friends *friends, uint32_t position);

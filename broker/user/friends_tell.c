@@ -18,7 +18,8 @@
  *
  * Between snapshots changes are *gathered*: from the first one on for friends.batch_ms, with what
  * the client knew before; but for those of whom he has no first state yet. Who looks the same again
- * by then is left out. What is due is a point in time that stays until it has been done, so a tick
+ * by then is left out. While a crowd is coming, so after a start, it goes on for a few times as
+ * long: otherwise each of a hundred friends is a frame for each of a hundred friends. What is due is a point in time that stays until it has been done, so a tick
  * that comes early does nothing and another one is asked for.
  *
  * A user without a connection keeps his pairs up to date, which costs no memory, and gathers
@@ -27,7 +28,13 @@
  * Nothing of this goes past what the connection takes: as with messages, what is due waits then,
  * and only grows newer. */
 
-enum { FRAME_STATES_MAX = 64, STATE_BYTES_MAX = 256, WAIT_MAX_MS = 1000 };
+enum {
+    FRAME_BYTES_MAX = 8192,
+    STATE_BYTES_MAX = 256,
+    WAIT_MAX_MS = 1000,
+    MANY = 8,        /* so many more within friends.batch_ms, and more are waited for */
+    BATCHES_MAX = 8, /* of friends.batch_ms, and what has come is told */
+};
 
 static void forget_gathered(struct friends *friends)
 {
@@ -76,22 +83,36 @@ static void gather(struct friends *friends, uint32_t position, struct watch_reco
     }
     friends->gathered[friends->gathered_count++] = (struct gathered){told, position, pair->serial};
     pair->dirty = 1;
-    if (friends->batch_due_ms == 0)
-        friends->batch_due_ms = turn->now_ms + friends_batch_ms(turn->limits);
+    if (friends->batch_due_ms != 0)
+        return;
+    uint64_t batch_ms = friends_batch_ms(turn->limits);
+    friends->batch_due_ms = turn->now_ms + batch_ms;
+    friends->batch_last_ms = turn->now_ms + BATCHES_MAX * batch_ms;
+    friends->gathered_seen = 0;
+}
+
+/* A crowd is coming, and most of those who are about to come can still be told with it. */
+static bool more_are_coming(struct friends *friends, const struct turn *turn)
+{
+    uint64_t next_ms = friends->batch_due_ms + friends_batch_ms(turn->limits);
+    if (friends->gathered_count - friends->gathered_seen < MANY || next_ms <= turn->now_ms ||
+        next_ms > friends->batch_last_ms)
+        return false;
+    friends->gathered_seen = friends->gathered_count;
+    friends->batch_due_ms = next_ms;
+    return true;
 }
 
 void tell_changed(struct session *session, struct friends *friends, uint32_t position,
                   struct watch_record *record, struct turn *turn)
 {
-    struct pair *pair = &friends->pairs[position];
-    struct watch_record *before = pair->record;
-    shared_hold(&record->header);
-    pair->record = record;
-    if (pair->pending) {
-        pair->pending = 0;
-        friends->pending--;
+    const struct pair *pair = &friends->pairs[position];
+    struct watch_record *before = pair_replace(friends, position, record);
+    if (before == NULL) {
         tell_all(friends, turn);
-    } else if (session->conn != 0 && pair->shown && !pair->dirty &&
+        return;
+    }
+    if (session->conn != 0 && pair->shown && !pair->dirty &&
                !(friends->snapping && position >= friends->snapshot_at)) {
         gather(friends, position, before, turn); /* holds what was known before */
         return;
@@ -116,8 +137,9 @@ static void add_state(struct states *states, const struct watch_record *record)
 
 static bool is_full(const struct states *states, const struct turn *turn)
 {
-    return states->count == FRAME_STATES_MAX ||
-           states->items.size + 2 * STATE_BYTES_MAX > limits_frame_bytes(turn->limits);
+    size_t most = limits_frame_bytes(turn->limits);
+    most = most < FRAME_BYTES_MAX ? most : FRAME_BYTES_MAX;
+    return states->items.size + 2 * STATE_BYTES_MAX > most;
 }
 
 static void send_states(struct session *session, struct turn *turn, struct states *states,
@@ -141,8 +163,7 @@ static void send_states(struct session *session, struct turn *turn, struct state
 /* False: what is due waits for room. */
 static bool has_room(struct session *session, struct friends *friends, const struct turn *turn)
 {
-    bool takes =
-        session->conn != 0 && output_takes(session, turn, FRAME_STATES_MAX * STATE_BYTES_MAX);
+    bool takes = session->conn != 0 && output_takes(session, turn, FRAME_BYTES_MAX);
     friends->blocks = !takes;
     return takes;
 }
@@ -225,7 +246,8 @@ void tell_due(struct session *session, struct friends *friends, struct turn *tur
         begin_snapshot(friends, turn);
     if (friends->snapping)
         send_snapshot(session, friends, turn);
-    if (!friends->snapping && friends->batch_due_ms != 0 && friends->batch_due_ms <= turn->now_ms)
+    if (!friends->snapping && friends->batch_due_ms != 0 &&
+        friends->batch_due_ms <= turn->now_ms && !more_are_coming(friends, turn))
         send_gathered(session, friends, turn);
 }
 

@@ -24,6 +24,7 @@ static user_handler *const handlers[MESSAGE_KINDS] = {
     [MESSAGE_KICK] = user_kick,
     [MESSAGE_RESULT] = user_result,
     [MESSAGE_WATCHED] = user_watched,
+    [MESSAGE_WATCHED_MANY] = user_watched_many,
     [MESSAGE_WATCH_LIST] = user_watch_list,
     [MESSAGE_TICK] = user_tick,
     [MESSAGE_RESTORE] = user_restore,

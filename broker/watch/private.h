@@ -58,6 +58,8 @@ struct watch_shard {
 
 /* NULL: nobody of that name is a target. Valid until the next claim. */
 struct target *target_find(struct watch_shard *shard, uint64_t hash, struct bytes name);
+/* Several will be asked for soon: their memory is fetched meanwhile, all at once. */
+void targets_fetch(const struct watch_shard *shard, const struct watch_pair *pairs, uint32_t count);
 /* Finds or makes it. */
 struct target *target_claim(struct watch_shard *shard, const struct settings *settings,
                             uint64_t hash, struct bytes name);

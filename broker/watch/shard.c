@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "actors/bounce.h"
 #include "backend.pb-c.h"
@@ -78,69 +79,88 @@ static void drop_old_status(struct target *target)
 
 /* --- who watches whom ------------------------------------------------------------------------- */
 
-static struct watched_message *watched(struct watcher watcher, enum watched_what what,
-                                       struct watched_message *message)
+/* What is said at once to one who begins to watch. */
+struct answers {
+    uint32_t count;
+    struct watched pairs[WATCH_PAIRS_MAX];
+    struct shared *held[WATCH_PAIRS_MAX];
+};
+
+static void answer(struct answers *answers, const struct watch_pair *pair, enum watched_what what,
+                   struct watch_record *record)
 {
-    message->position = watcher.position;
-    message->serial = watcher.serial;
-    message->what = what;
-    message->unused = 0;
-    return message;
+    answers->held[answers->count] = record != NULL ? &record->header : NULL;
+    answers->pairs[answers->count++] = (struct watched){pair->position, pair->serial, what, 0};
 }
 
-static void tell_one(struct watcher watcher, enum watched_what what, struct watch_record *record,
-                     struct turn *turn)
+static void answers_send(const struct answers *answers, actor_handle to, struct turn *turn)
 {
-    struct watched_message *message;
-    if (record != NULL)
-        MEMORY_MUST((message = message_create_holding(MESSAGE_WATCHED, sizeof(*message),
-                                                      &record->header)) != NULL,
-                    "a friend");
-    else
-        message = message_create(MESSAGE_WATCHED, sizeof(*message));
-    turn_post(turn, watcher.user, &watched(watcher, what, message)->header);
+    struct watched_many_message *message;
+    size_t pairs_bytes = answers->count * sizeof(message->pairs[0]);
+    if (answers->count == 0)
+        return;
+    MEMORY_MUST((message = message_create_holding_many(MESSAGE_WATCHED_MANY,
+                                                       sizeof(*message) + pairs_bytes,
+                                                       answers->held, answers->count)) != NULL,
+                "friends");
+    message->count = answers->count;
+    memcpy(message->pairs, answers->pairs, pairs_bytes);
+    turn_post(turn, to, &message->header);
 }
 
-static struct watcher watcher_of(const struct watch_message *message)
+static void watch_one(struct watch_shard *shard, const struct watch_message *message,
+                      uint32_t index, struct answers *answers, struct turn *turn)
 {
-    return (struct watcher){message->watcher, message->position, message->serial};
-}
-
-static void watch(struct watch_shard *shard, const struct watch_message *message, struct turn *turn)
-{
-    struct bytes name = {message->name, message->name_size};
-    uint64_t hash = watch_hash(turn->settings, name);
-    struct target *target = target_claim(shard, turn->settings, hash, name);
+    const struct watch_pair *pair = &message->pairs[index];
+    struct target *target =
+        target_claim(shard, turn->settings, pair->hash, watch_message_name(message, index));
     if (target->count >= friends_watchers(turn->limits)) {
         turn_count(turn, METRIC_friends_watchers_full, 1);
-        tell_one(watcher_of(message), WATCHED_FULL, NULL, turn);
-        target_drop_unused(shard, target, hash);
+        answer(answers, pair, WATCHED_FULL, NULL);
+        target_drop_unused(shard, target, pair->hash);
         return;
     }
-    target_add_watcher(target, watcher_of(message));
+    target_add_watcher(target, (struct watcher){message->watcher, pair->position, pair->serial});
     if (target->known) {
-        tell_one(watcher_of(message), WATCHED_STATE, target->record, turn);
+        answer(answers, pair, WATCHED_STATE, target->record);
         return;
     }
     if (message->asks)
-        tell_one(watcher_of(message), WATCHED_TAKEN, NULL, turn);
+        answer(answers, pair, WATCHED_TAKEN, NULL);
     if (target->looks != LOOKS_ASKED || target->count == 1)
         target_queue_look(shard, target); /* events may have been missed while nobody watched */
 }
 
-static void unwatch(struct watch_shard *shard, const struct watch_message *message,
-                    struct turn *turn)
+/* What is said of a target later must not pass by what is said now, and is told after it. */
+static void watch(struct watch_shard *shard, const struct watch_message *message, struct turn *turn)
 {
-    struct bytes name = {message->name, message->name_size};
-    uint64_t hash = watch_hash(turn->settings, name);
-    struct target *target = target_find(shard, hash, name);
-    if (target == NULL || !target_remove_watcher(target, watcher_of(message)))
+    struct answers answers = {.count = 0};
+    targets_fetch(shard, message->pairs, message->count);
+    for (uint32_t i = 0; i < message->count; i++)
+        watch_one(shard, message, i, &answers, turn);
+    answers_send(&answers, message->watcher, turn);
+}
+
+static void unwatch_one(struct watch_shard *shard, const struct watch_message *message,
+                        uint32_t index)
+{
+    const struct watch_pair *pair = &message->pairs[index];
+    struct target *target = target_find(shard, pair->hash, watch_message_name(message, index));
+    if (target == NULL ||
+        !target_remove_watcher(
+            target, (struct watcher){message->watcher, pair->position, pair->serial}))
         return; /* he was full */
     if (target->count == 0) {
         target->known = false;
         target->since_ms = 0;
     }
-    target_drop_unused(shard, target, hash);
+    target_drop_unused(shard, target, pair->hash);
+}
+
+static void unwatch(struct watch_shard *shard, const struct watch_message *message)
+{
+    for (uint32_t i = 0; i < message->count; i++)
+        unwatch_one(shard, message, i);
 }
 
 /* --- what has happened to a target ------------------------------------------------------------ */
@@ -293,7 +313,9 @@ static uint32_t tell_some(struct target *target, uint32_t most, struct turn *tur
             "friends");
         while ((message = message_block_next(block, MESSAGE_WATCHED)) != NULL) {
             struct watcher watcher = target->watchers[target->told++];
-            turn_post(turn, watcher.user, &watched(watcher, WATCHED_STATE, message)->header);
+            message->pair =
+                (struct watched){watcher.position, watcher.serial, WATCHED_STATE, 0};
+            turn_post(turn, watcher.user, &message->header);
             done++;
         }
         message_block_close(block);
@@ -359,7 +381,7 @@ void watch_receive(struct watch_place *place, struct message *message, struct tu
         watch(shard, (const struct watch_message *)message, turn);
         break;
     case MESSAGE_UNWATCH:
-        unwatch(shard, (const struct watch_message *)message, turn);
+        unwatch(shard, (const struct watch_message *)message);
         break;
     case MESSAGE_WATCH_STATUS:
         take_status(shard, (struct watch_status_message *)message, turn);

@@ -32,6 +32,20 @@ static uint32_t *bucket_of(const struct watch_shard *shard, uint64_t hash)
     return &shard->buckets[(hash >> 32) & (shard->bucket_count - 1)];
 }
 
+void targets_fetch(const struct watch_shard *shard, const struct watch_pair *pairs, uint32_t count)
+{
+    if (shard->bucket_count == 0)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        __builtin_prefetch(bucket_of(shard, pairs[i].hash));
+    for (uint32_t i = 0; i < count; i++)
+        if (*bucket_of(shard, pairs[i].hash) != 0)
+            __builtin_prefetch(&shard->targets[*bucket_of(shard, pairs[i].hash) - 1]);
+    for (uint32_t i = 0; i < count; i++)
+        if (*bucket_of(shard, pairs[i].hash) != 0)
+            __builtin_prefetch(shard->targets[*bucket_of(shard, pairs[i].hash) - 1].record);
+}
+
 struct target *target_find(struct watch_shard *shard, uint64_t hash, struct bytes name)
 {
     uint32_t link = shard->bucket_count > 0 ? *bucket_of(shard, hash) : 0;
