@@ -232,9 +232,10 @@ void egress_settle(struct egress *egress, struct runner *runner, actor_handle se
 void egress_stored(void *context, struct runner *runner, const struct change *list)
 {
     struct egress *egress = context;
-    uint64_t last = 0;
+    uint64_t last = 0, count = 0;
     for (const struct change *change = list; change != NULL; change = change->next) {
         last = change->event.seq;
+        count++;
         egress_tell_friends(egress, runner, &change->event);
         if (egress->feed == NULL)
             continue;
@@ -245,6 +246,7 @@ void egress_stored(void *context, struct runner *runner, const struct change *li
         feed_publish(egress->feed, bytes_of_text(topic), (struct bytes){bytes, size});
         metrics_add(egress->metrics, runner->index, METRIC_feed_published, 1);
     }
+    egress_see_crowd(egress, runner, count);
     atomic_store_explicit(&egress->counters->presence_last, last, memory_order_release);
     services_tell_presence(egress->services, runner, last);
 }

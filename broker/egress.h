@@ -70,7 +70,9 @@ void egress_call(struct egress *egress, struct runner *runner, struct message *m
 void egress_link(struct egress *egress, struct runner *runner, struct turn *turn,
                  const struct effect *effect);
 
-/* egress_friends.c: a stored event, to the shard of friends that has its user. */
+/* egress_friends.c: so many events were stored at once. */
+void egress_see_crowd(struct egress *egress, const struct runner *runner, uint64_t count);
+/* A stored event, to the shard of friends that has its user. */
 void egress_tell_friends(struct egress *egress, struct runner *runner,
                          const struct presence_event *event);
 

@@ -13,6 +13,9 @@
  * it has, once, by a post that no limit refuses; it takes its mark away before it asks the store
  * anew, so whatever is missed later is told again. */
 
+/* So many in one commit are a crowd, for so long. */
+enum { CROWD_MIN = 16, CROWD_LASTS_MS = 100 };
+
 static void miss(struct egress *egress, struct runner *runner, uint64_t hash)
 {
     uint32_t number = hash % WATCH_SHARDS;
@@ -24,6 +27,13 @@ static void miss(struct egress *egress, struct runner *runner, uint64_t hash)
     struct watch_stale_message *stale = message_create(MESSAGE_WATCH_STALE, sizeof(*stale));
     stale->number = number;
     scheduler_tell(egress->scheduler, runner, watch_shard(egress->settings, hash), &stale->header);
+}
+
+void egress_see_crowd(struct egress *egress, const struct runner *runner, uint64_t count)
+{
+    if (count >= CROWD_MIN)
+        atomic_store_explicit(&egress->counters->crowd_until_ms, runner->now_ms + CROWD_LASTS_MS,
+                              memory_order_relaxed);
 }
 
 void egress_tell_friends(struct egress *egress, struct runner *runner,

@@ -100,7 +100,7 @@ int main(int argc, char **argv)
     open_files_raise();
     prepare_rights(options.process_core_dumps);
     /* Few arenas: memory that one thread frees is reused by another. */
-    mallopt(M_ARENA_MAX, (int)options.threads_io + 4);
+    mallopt(M_ARENA_MAX, (int)options.threads_io + 1);
     char recorder_path[PATH_MAX];
     struct recorder *recorder = open_recorder(&options, recorder_path);
     struct log *log = NULL;

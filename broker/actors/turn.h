@@ -61,6 +61,7 @@ struct counters {
     _Atomic uint64_t presence_last; /* the stream as committed */
     _Atomic uint64_t watch_pairs;   /* of watcher and watched; while there is none, nobody posts
                                      * presence events to the shards */
+    _Atomic uint64_t crowd_until_ms; /* monotonic: until then many come or go at once */
     _Atomic uint64_t watch_stale;   /* a bit for each shard that an event could not be posted to */
 };
 

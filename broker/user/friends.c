@@ -354,6 +354,8 @@ uint64_t friends_due_ms(const struct session *session, const struct turn *turn)
     uint64_t due_ms = tell_due_ms(session, friends, turn);
     if (friends->to_say != NULL && friends->say_next_ms < due_ms)
         due_ms = friends->say_next_ms;
+    if (friends->unsaid > 0 && friends->say_due_ms < due_ms)
+        due_ms = friends->say_due_ms;
     return due_ms;
 }
 
@@ -363,6 +365,7 @@ void friends_tick(struct session *session, struct turn *turn)
     if (friends == NULL)
         return;
     say_what_waits(friends, turn);
+    pairs_say(friends, turn);
     tell_due(session, friends, turn);
 }
 

@@ -14,9 +14,13 @@
  * A Watch or a WatchList is first made a plan: who comes and who goes, each once. Then the limits
  * are asked, and only if all of it fits anything changes. So nobody has half of a list. Pairs of
  * the whole node are counted when they are planned and given back when they go, by the watcher's
- * own turns, so the count is exact. */
+ * own turns, so the count is exact.
+ *
+ * While a crowd comes, as after a start, what a Watch adds is said to the shards a few batches
+ * later: whoever has come by then costs his watchers nothing but a place in their snapshots, and
+ * logins go first. */
 
-enum { PLACES_MIN = 4 };
+enum { PLACES_MIN = 4, WAIT_BATCHES_MAX = 8 };
 
 static void *resize(void *before, size_t size_before, size_t size)
 {
@@ -239,7 +243,9 @@ static void release(struct pair *pair)
 void pair_free(struct friends *friends, uint32_t position)
 {
     struct pair *pair = &friends->pairs[position];
-    CHECK(pair->record != NULL && friends->count > 0 && friends->pending >= pair->pending);
+    CHECK(pair->record != NULL && friends->count > 0 && friends->pending >= pair->pending &&
+          friends->unsaid >= pair->unsaid);
+    friends->unsaid -= pair->unsaid;
     friends->pending -= pair->pending;
     friends->count--;
     release(pair);
@@ -252,7 +258,8 @@ void pairs_remove(struct friends *friends, struct pair_choice choice, struct tur
 {
     struct posts posts = {.kind = MESSAGE_UNWATCH};
     for (uint32_t i = 0; i < friends->top; i++)
-        if (friends->pairs[i].record != NULL && choice.goes(friends, i, choice.own))
+        if (friends->pairs[i].record != NULL && !friends->pairs[i].unsaid &&
+            choice.goes(friends, i, choice.own))
             posts_add(friends, &posts, i, turn);
     posts_end(friends, &posts, turn);
     for (uint32_t i = friends->top; i > 0; i--)
@@ -267,10 +274,48 @@ static bool goes_by_plan(const struct friends *friends, uint32_t position, const
     return plan->goes[position];
 }
 
+static bool in_a_crowd(const struct turn *turn)
+{
+    return atomic_load_explicit(&turn->counters->crowd_until_ms, memory_order_relaxed) >
+           turn->now_ms;
+}
+
+static void say_later(struct friends *friends, uint32_t position, const struct turn *turn)
+{
+    if (friends->unsaid == 0) {
+        friends->say_due_ms = turn->now_ms + friends_batch_ms(turn->limits);
+        friends->say_last_ms =
+            turn->now_ms + WAIT_BATCHES_MAX * (uint64_t)friends_batch_ms(turn->limits);
+    }
+    friends->pairs[position].unsaid = 1;
+    friends->unsaid++;
+}
+
+void pairs_say(struct friends *friends, struct turn *turn)
+{
+    struct posts posts = {.kind = MESSAGE_WATCH};
+    if (friends->unsaid == 0 || friends->say_due_ms > turn->now_ms)
+        return;
+    if (in_a_crowd(turn) && turn->now_ms < friends->say_last_ms) {
+        friends->say_due_ms = turn->now_ms + friends_batch_ms(turn->limits);
+        return;
+    }
+    for (uint32_t i = 0; i < friends->top; i++) {
+        if (friends->pairs[i].record == NULL || !friends->pairs[i].unsaid)
+            continue;
+        friends->pairs[i].unsaid = 0;
+        posts_add(friends, &posts, i, turn);
+    }
+    posts_end(friends, &posts, turn);
+    friends->unsaid = 0;
+    friends->wanted_ms = turn->now_ms;
+}
+
 static void add_fresh(const struct plan *plan, struct friends *friends, bool service,
                       struct list_wait *list, struct turn *turn)
 {
     struct posts posts = {.kind = MESSAGE_WATCH, .asks = list != NULL};
+    bool later = list == NULL && friends_batch_ms(turn->limits) > 0 && in_a_crowd(turn);
     size_t names_bytes = 0;
     for (uint32_t i = 0; i < plan->count; i++)
         names_bytes += plan->wishes[i].fresh ? plan->wishes[i].name.size : 0;
@@ -280,7 +325,10 @@ static void add_fresh(const struct plan *plan, struct friends *friends, bool ser
         if (!wish->fresh)
             continue;
         uint32_t position = add(friends, wish, service, names_add(names, wish->name), list);
-        posts_add(friends, &posts, position, turn);
+        if (later)
+            say_later(friends, position, turn);
+        else
+            posts_add(friends, &posts, position, turn);
     }
     names_close(names);
     posts_end(friends, &posts, turn);

@@ -24,6 +24,7 @@ struct pair {
     uint32_t shown : 1;   /* the present connection was given a first state */
     uint32_t dirty : 1;   /* stands in what is gathered */
     uint32_t service : 1; /* a service said so */
+    uint32_t unsaid : 1;  /* the shard does not know of it yet; it is pending, too */
 };
 
 /* A pair that has changed since the client was told. */
@@ -51,7 +52,8 @@ struct friends {
     struct pair *pairs;
     uint32_t size, top; /* places, and those that were ever used */
     uint32_t free;      /* position + 1 of the first free one; 0: none */
-    uint32_t count, pending;
+    uint32_t count, pending, unsaid;
+    uint64_t say_due_ms, say_last_ms; /* when what is unsaid will be said, and at the latest */
     uint32_t serial; /* of the last one */
     /* what the client is to be told */
     struct gathered *gathered;
@@ -117,6 +119,9 @@ struct pair_choice {
     const void *own;
 };
 void pairs_remove(struct friends *friends, struct pair_choice choice, struct turn *turn);
+
+/* Says what is unsaid, if it is due. */
+void pairs_say(struct friends *friends, struct turn *turn);
 
 /* The target looks like that now: the pair has a hold of the record, and the caller of the one
  * before. NULL: he is pending no more. */

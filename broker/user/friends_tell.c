@@ -217,7 +217,7 @@ static void send_gathered(struct session *session, struct friends *friends, stru
 
 static uint64_t snapshot_due_ms(const struct friends *friends, const struct turn *turn)
 {
-    if (!friends->wanted || friends->snapping)
+    if (!friends->wanted || friends->snapping || friends->unsaid > 0)
         return UINT64_MAX;
     uint64_t pause_ms = friends_batch_ms(turn->limits);
     pause_ms = pause_ms < WAIT_MAX_MS ? pause_ms : WAIT_MAX_MS;
