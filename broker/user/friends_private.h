@@ -54,16 +54,16 @@ struct friends {
     uint32_t free;      /* position + 1 of the first free one; 0: none */
     uint32_t count, pending, unsaid;
     uint64_t say_due_ms, say_last_ms; /* when what is unsaid will be said, and at the latest */
-    uint32_t serial; /* of the last one */
+    uint32_t serial;                  /* of the last one */
     /* what the client is to be told */
     struct gathered *gathered;
     uint32_t gathered_count, gathered_capacity;
-    uint32_t snapshot_at;  /* while `snapping`: positions before it have been told */
+    uint32_t snapshot_at;   /* while `snapping`: positions before it have been told */
     uint32_t gathered_seen; /* when it was due the last time and many were coming */
     uint64_t batch_due_ms;  /* 0: nothing is gathered */
     uint64_t batch_last_ms; /* not later, however many come */
-    uint64_t wanted_ms;    /* since when a snapshot is wanted */
-    uint64_t snapshot_ms;  /* when the last one began */
+    uint64_t wanted_ms;     /* since when a snapshot is wanted */
+    uint64_t snapshot_ms;   /* when the last one began */
     bool wanted, snapping;
     bool first;  /* no frame of the snapshot has gone out */
     bool blocks; /* what is due waits for room in the connection */

@@ -19,8 +19,9 @@
  * Between snapshots changes are *gathered*: from the first one on for friends.batch_ms, with what
  * the client knew before; but for those of whom he has no first state yet. Who looks the same again
  * by then is left out. While a crowd is coming, so after a start, it goes on for a few times as
- * long: otherwise each of a hundred friends is a frame for each of a hundred friends. What is due is a point in time that stays until it has been done, so a tick
- * that comes early does nothing and another one is asked for.
+ * long: otherwise each of a hundred friends is a frame for each of a hundred friends. What is due
+ * is a point in time that stays until it has been done, so a tick that comes early does nothing and
+ * another one is asked for.
  *
  * A user without a connection keeps his pairs up to date, which costs no memory, and gathers
  * nothing; his snapshot after a resume is made of them.
@@ -113,7 +114,7 @@ void tell_changed(struct session *session, struct friends *friends, uint32_t pos
         return;
     }
     if (session->conn != 0 && pair->shown && !pair->dirty &&
-               !(friends->snapping && position >= friends->snapshot_at)) {
+        !(friends->snapping && position >= friends->snapshot_at)) {
         gather(friends, position, before, turn); /* holds what was known before */
         return;
     }
@@ -246,8 +247,8 @@ void tell_due(struct session *session, struct friends *friends, struct turn *tur
         begin_snapshot(friends, turn);
     if (friends->snapping)
         send_snapshot(session, friends, turn);
-    if (!friends->snapping && friends->batch_due_ms != 0 &&
-        friends->batch_due_ms <= turn->now_ms && !more_are_coming(friends, turn))
+    if (!friends->snapping && friends->batch_due_ms != 0 && friends->batch_due_ms <= turn->now_ms &&
+        !more_are_coming(friends, turn))
         send_gathered(session, friends, turn);
 }
 

@@ -99,10 +99,10 @@ static void answers_send(const struct answers *answers, actor_handle to, struct 
     size_t pairs_bytes = answers->count * sizeof(message->pairs[0]);
     if (answers->count == 0)
         return;
-    MEMORY_MUST((message = message_create_holding_many(MESSAGE_WATCHED_MANY,
-                                                       sizeof(*message) + pairs_bytes,
-                                                       answers->held, answers->count)) != NULL,
-                "friends");
+    MEMORY_MUST(
+        (message = message_create_holding_many(MESSAGE_WATCHED_MANY, sizeof(*message) + pairs_bytes,
+                                               answers->held, answers->count)) != NULL,
+        "friends");
     message->count = answers->count;
     memcpy(message->pairs, answers->pairs, pairs_bytes);
     turn_post(turn, to, &message->header);
@@ -147,8 +147,8 @@ static void unwatch_one(struct watch_shard *shard, const struct watch_message *m
     const struct watch_pair *pair = &message->pairs[index];
     struct target *target = target_find(shard, pair->hash, watch_message_name(message, index));
     if (target == NULL ||
-        !target_remove_watcher(
-            target, (struct watcher){message->watcher, pair->position, pair->serial}))
+        !target_remove_watcher(target,
+                               (struct watcher){message->watcher, pair->position, pair->serial}))
         return; /* he was full */
     if (target->count == 0) {
         target->known = false;
@@ -313,8 +313,7 @@ static uint32_t tell_some(struct target *target, uint32_t most, struct turn *tur
             "friends");
         while ((message = message_block_next(block, MESSAGE_WATCHED)) != NULL) {
             struct watcher watcher = target->watchers[target->told++];
-            message->pair =
-                (struct watched){watcher.position, watcher.serial, WATCHED_STATE, 0};
+            message->pair = (struct watched){watcher.position, watcher.serial, WATCHED_STATE, 0};
             turn_post(turn, watcher.user, &message->header);
             done++;
         }

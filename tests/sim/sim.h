@@ -513,6 +513,7 @@ void friends_free(struct world *world);
 
 /* A client says something about friends, perhaps; when all heals, whom it wants to see at the end.
  */
+void friends_crowd(struct world *world); /* after a commit: many came with it, now and then */
 bool friends_speak(struct world *world, int wire);
 void friends_heal(struct world *world, int wire);
 void friends_welcomed(struct world *world, uint32_t wire);

@@ -64,6 +64,15 @@ void friends_free(struct world *world)
     free(world->friends);
 }
 
+/* A crowd takes more users than there are here. */
+void friends_crowd(struct world *world)
+{
+    if (!world->friends->on || world_is_dark(world) || !one_in(world, 4))
+        return;
+    count(world, COUNT_crowds);
+    atomic_store(&world->broker->counters.crowd_until_ms, world->now_ms + 100 + below(world, 1000));
+}
+
 static bool has(uint32_t mask, int user)
 {
     return (mask >> user & 1) != 0;

@@ -294,6 +294,7 @@ bool world_turn(struct world *world)
 static bool commit_step(struct world *world)
 {
     bool any = committer_step(world->broker->committer);
+    friends_crowd(world);
     if (world_is_dark(world)) {
         tell(world, "power is lost");
         lose_memory(world);

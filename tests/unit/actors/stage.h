@@ -476,9 +476,13 @@ static inline void tape_pair(struct stage *stage, const struct message *message)
         }
     } else {
         const struct watch_message *watch = (const struct watch_message *)message;
-        tape_put(stage, " %s %.*s %u/%u%s", message->kind == MESSAGE_WATCH ? "watch" : "unwatch",
-                 watch->name_size, (const char *)watch->name, watch->position, watch->serial,
-                 watch->asks ? " asks" : "");
+        tape_put(stage, " %s", message->kind == MESSAGE_WATCH ? "watch" : "unwatch");
+        for (uint32_t i = 0; i < watch->count; i++) {
+            struct bytes name = watch_message_name(watch, i);
+            tape_put(stage, " %.*s %u/%u", (int)name.size, (const char *)name.data,
+                     watch->pairs[i].position, watch->pairs[i].serial);
+        }
+        tape_put(stage, "%s", watch->asks ? " asks" : "");
         assert_int_equal(watch->watcher, STAGE_SELF);
     }
 }

@@ -59,10 +59,16 @@ static unsigned online(struct probe *watcher, uint8_t states[MANY])
     struct message *message;
     unsigned sum = 0;
     while ((message = probe_take(watcher)) != NULL) {
-        const struct watched_message *watched = (const struct watched_message *)message;
-        const struct watch_record *record = (const struct watch_record *)message_shared(message);
-        assert_int_equal(message->kind, MESSAGE_WATCHED);
-        states[watched->position] = record->state;
+        const struct watched_message *single = (const struct watched_message *)message;
+        const struct watched_many_message *many = (const struct watched_many_message *)message;
+        bool is_many = message->kind == MESSAGE_WATCHED_MANY;
+        assert_true(is_many || message->kind == MESSAGE_WATCHED);
+        const struct watched *pairs = is_many ? many->pairs : &single->pair;
+        for (uint32_t i = 0; i < (is_many ? many->count : 1); i++) {
+            const struct shared *record =
+                is_many ? message_held(message, i) : message_shared(message);
+            states[pairs[i].position] = ((const struct watch_record *)record)->state;
+        }
         message_destroy(message);
     }
     for (unsigned i = 0; i < MANY; i++)
@@ -76,10 +82,10 @@ static void watch_all(struct glue *glue, struct probe *watcher)
     for (unsigned i = 0; i < MANY; i++) {
         char name[16];
         snprintf(name, sizeof(name), "u%u", i);
-        struct watch_message *message = watch_message_create(MESSAGE_WATCH, bytes_of_text(name));
-        message->watcher = watcher->self;
-        message->position = i;
-        message->serial = i + 1;
+        struct bytes text = bytes_of_text(name);
+        struct watch_message *message =
+            watch_message_create(MESSAGE_WATCH, watcher->self, 1, text.size);
+        watch_message_add(message, watch_hash(&glue->broker.settings, text), i, i + 1, text);
         scheduler_tell(glue->broker.scheduler, NULL, shard_of(glue, name), &message->header);
     }
 }
@@ -95,6 +101,17 @@ static void nothing_is_posted_while_nobody_watches(void **state)
     assert_true(committer_step(glue->broker.committer));
     assert_int_equal(waiting(glue), 1);
     atomic_store(&glue->broker.counters.watch_pairs, 0);
+}
+
+static void many_in_one_commit_are_a_crowd(void **state)
+{
+    struct glue *glue = *state;
+    log_in(glue, "bob", 5000);
+    run_turns(glue);
+    assert_true(committer_step(glue->broker.committer));
+    assert_int_equal(atomic_load(&glue->broker.counters.crowd_until_ms), 0);
+    log_all_in(glue, 1000);
+    assert_true(atomic_load(&glue->broker.counters.crowd_until_ms) > 0);
 }
 
 /* Hundreds of events in one commit, and mailboxes of two: what is missed is looked up. */
@@ -124,6 +141,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(nothing_is_posted_while_nobody_watches, set_up_friends,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(many_in_one_commit_are_a_crowd, set_up_friends, tear_down),
         cmocka_unit_test_setup_teardown(what_a_full_mailbox_misses_is_late_and_right,
                                         set_up_friends, tear_down),
     };

@@ -86,6 +86,26 @@ static void a_block_lives_as_long_as_its_messages(void **state)
     message_block_close(NULL);
 }
 
+static void a_message_may_hold_several(void **state)
+{
+    struct shared *one = shared_create(100), *two = shared_create(50);
+    struct shared *const held[] = {one, NULL, two};
+    struct message *message = message_create_holding_many(3, sizeof(struct message) + 16, held, 3);
+    assert_false(message_is_plain(message));
+    assert_false(message_is_of_block(message));
+    assert_null(message_shared(message));
+    shared_release(one);
+    shared_release(two); /* the message is the last one that holds it */
+    assert_ptr_equal(message_held(message, 0), one);
+    assert_null(message_held(message, 1));
+    assert_ptr_equal(message_held(message, 2), two);
+    shared_hold(one);
+    assert_int_equal(atomic_load(&one->holders), 2);
+    message_destroy(message);
+    assert_int_equal(atomic_load(&one->holders), 1);
+    shared_release(one);
+}
+
 static void a_block_is_used_up(void **state)
 {
     struct shared *shared = shared_create(sizeof(*shared));
@@ -224,6 +244,7 @@ int main(void)
         cmocka_unit_test(the_smallest_is_a_header),
         cmocka_unit_test(a_message_holds_what_it_was_given),
         cmocka_unit_test(a_block_lives_as_long_as_its_messages),
+        cmocka_unit_test(a_message_may_hold_several),
         cmocka_unit_test(a_block_is_used_up),
         cmocka_unit_test(its_messages_end_on_many_threads),
         cmocka_unit_test(a_list_gives_the_oldest_first),

@@ -3,7 +3,7 @@
 #include "unit/actors/stage_user.h"
 
 /* The watcher's side of friends: what he tells the shards, and what of their answers his client is
- * told, and when. The shards are one actor, 700. */
+ * told, and when. The shards are one actor, 700; it is told in the order of the real ones. */
 
 enum { SHARD = 700, BATCH_MS = 250 };
 
@@ -29,7 +29,7 @@ static void put_watch(struct stage *stage, uint64_t id, const char *add, const c
 {
     Usher__V1__Watch watch = USHER__V1__WATCH__INIT;
     Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
-    char text[256], *names[2][32], *rest;
+    char text[512], *names[2][128], *rest;
     size_t counts[2] = {0};
     const char *from[2] = {add, remove};
     snprintf(text, sizeof(text), "%s/%s", add, remove);
@@ -78,9 +78,7 @@ static void shard_says(struct stage *stage, uint32_t position, uint32_t serial, 
     struct watched_message *message =
         message_create_holding(MESSAGE_WATCHED, sizeof(*message), &record->header);
     shared_release(&record->header);
-    message->position = position;
-    message->serial = serial;
-    message->what = WATCHED_STATE;
+    message->pair = (struct watched){position, serial, WATCHED_STATE, 0};
     stage_receive(stage, &message->header);
 }
 
@@ -88,9 +86,7 @@ static void shard_answers(struct stage *stage, uint32_t position, uint32_t seria
                           enum watched_what what)
 {
     struct watched_message *message = message_create(MESSAGE_WATCHED, sizeof(*message));
-    message->position = position;
-    message->serial = serial;
-    message->what = what;
+    message->pair = (struct watched){position, serial, what, 0};
     stage_receive(stage, &message->header);
 }
 
@@ -141,7 +137,7 @@ static void a_snapshot_comes_when_all_are_known(void **state)
 {
     struct stage *stage = begin(state);
     play_watch(stage, 7, "bob cid", "");
-    EXPECT(stage, "to 700 watch bob 0/1", "to 700 watch cid 1/2", "10 done #7 epoch=1",
+    EXPECT(stage, "to 700 watch cid 1/2", "to 700 watch bob 0/1", "10 done #7 epoch=1",
            "10 consumed");
     shard_says(stage, 1, 2, "cid", WATCH_OFFLINE, "");
     EXPECT_NOTHING(stage);
@@ -181,6 +177,95 @@ static void changes_are_gathered(void **state)
     shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "b");
     stage_tick(stage, 0);
     EXPECT_NOTHING(stage); /* as the client knows him */
+}
+
+/* Time passes, with its ticks, until one of them says something: then true. */
+static bool pass(struct stage *stage, uint64_t ms)
+{
+    uint64_t until_ms = stage->now_ms + ms;
+    while (stage->timer_ms != 0 && stage->timer_ms <= until_ms) {
+        stage_tick(stage, 0);
+        if (stage->size > 0)
+            return true;
+    }
+    stage->now_ms = until_ms;
+    return false;
+}
+
+/* Twelve who come one after the other are a crowd for a list: they are told together. */
+static void a_crowd_is_told_together(void **state)
+{
+    struct stage *stage = begin(state);
+    stage->limits.friends_targets = 20;
+    play_watch(stage, 7, "a b c d e f g h i j k l m n o p q r s t", "");
+    for (uint32_t i = 0; i < 20; i++)
+        shard_says(stage, i, i + 1, (char[]){(char)('a' + i), '\0'}, WATCH_OFFLINE, "");
+    pass(stage, 2000);
+    for (uint32_t i = 0; i < 12; i++) {
+        assert_false(pass(stage, BATCH_MS / 8 - 1));
+        shard_says(stage, i, i + 1, (char[]){(char)('a' + i), '\0'}, WATCH_ONLINE, "");
+    }
+    assert_true(pass(stage, BATCH_MS));
+    EXPECT(stage, "10 friends a ONLINE b ONLINE c ONLINE d ONLINE e ONLINE f ONLINE g ONLINE "
+                  "h ONLINE i ONLINE j ONLINE k ONLINE l ONLINE");
+}
+
+/* However many come, nobody waits for more than eight times as long. */
+static void a_crowd_without_end_is_told_of(void **state)
+{
+    struct stage *stage = begin(state);
+    stage->limits.friends_targets = 100;
+    stage->limits.limits_frame_bytes = 65536;
+    char names[512] = "", name[8];
+    for (uint32_t i = 0; i < 100; i++)
+        snprintf(names + 4 * i, 5, "u%02u ", i);
+    names[399] = '\0';
+    play_watch(stage, 7, names, "");
+    for (uint32_t i = 0; i < 100; i++) {
+        snprintf(name, sizeof(name), "u%02u", i);
+        shard_says(stage, i, i + 1, name, WATCH_OFFLINE, "");
+    }
+    pass(stage, 2000);
+    uint64_t from_ms = stage->now_ms;
+    uint32_t i = 0;
+    do {
+        snprintf(name, sizeof(name), "u%02u", i);
+        shard_says(stage, i, i + 1, name, WATCH_ONLINE, "");
+    } while (!pass(stage, BATCH_MS / 10) && ++i < 100);
+    assert_true(i < 100);
+    assert_true(stage->now_ms - from_ms > 4 * BATCH_MS);
+    assert_true(stage->now_ms - from_ms <= 9 * BATCH_MS);
+}
+
+/* While many log in the shards hear of a Watch later, and of who is taken back meanwhile never. */
+static void in_a_crowd_a_watch_waits(void **state)
+{
+    struct stage *stage = begin(state);
+    atomic_store(&stage->counters.crowd_until_ms, stage->now_ms + 100);
+    play_watch(stage, 7, "bob cid", "");
+    EXPECT(stage, "10 done #7 epoch=1", "10 consumed");
+    assert_int_equal(pairs(stage), 2);
+    play_watch(stage, 8, "", "cid");
+    EXPECT(stage, "10 done #8 epoch=1", "10 consumed");
+    assert_int_equal(pairs(stage), 1);
+    assert_int_equal(stage->timer_ms, stage->now_ms + BATCH_MS);
+    atomic_store(&stage->counters.crowd_until_ms, stage->now_ms + BATCH_MS + 100);
+    stage_tick(stage, 0);
+    EXPECT_NOTHING(stage);
+    stage_tick(stage, 0);
+    EXPECT(stage, "to 700 watch bob 0/1");
+    shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "");
+    EXPECT(stage, "10 friends snapshot bob ONLINE");
+    atomic_store(&stage->counters.crowd_until_ms, UINT64_MAX);
+    play_watch(stage, 9, "dan", "");
+    for (unsigned batches = 0; batches < 8; batches++) {
+        if (batches > 0)
+            EXPECT_NOTHING(stage);
+        stage_tick(stage, 0);
+    }
+    EXPECT(stage, "to 700 watch dan 1/3"); /* a crowd without end */
+    stage_conn_end(stage, 10, LOSS_GONE);
+    stage_commit(stage, 0);
 }
 
 /* The clock of a thread may be behind the one that armed it. */
@@ -241,7 +326,7 @@ static void a_list_waits_for_the_shards(void **state)
 {
     struct stage *stage = begin(state);
     give_list(stage, 50, SET, 1, "bob a/b cid");
-    EXPECT(stage, "to 700 watch bob 0/1 asks", "to 700 watch cid 1/2 asks");
+    EXPECT(stage, "to 700 watch cid 1/2 asks", "to 700 watch bob 0/1 asks");
     shard_answers(stage, 0, 1, WATCHED_TAKEN);
     EXPECT_NOTHING(stage);
     shard_answers(stage, 1, 2, WATCHED_FULL);
@@ -272,7 +357,7 @@ static void a_watch_is_all_or_nothing(void **state)
     play_watch(stage, 8, "c d e", "");
     EXPECT(stage, "10 error #8 ROOM_FULL", "10 consumed");
     play_watch(stage, 9, "c d e", "bob");
-    EXPECT(stage, "to 700 unwatch bob 0/1", "to 700 watch c 0/2", "to 700 watch d 1/3",
+    EXPECT(stage, "to 700 unwatch bob 0/1", "to 700 watch d 1/3", "to 700 watch c 0/2",
            "to 700 watch e 2/4", "10 done #9 epoch=1", "10 consumed");
     play_watch(stage, 10, "c c", "d c");
     EXPECT(stage, "to 700 unwatch d 1/3", "10 done #10 epoch=1", "10 consumed");
@@ -325,7 +410,7 @@ static void the_end_takes_all_back(void **state)
     stage_play(stage, 10);
     stage_commit(stage, 0);
     EXPECT(stage, "10 done #9 epoch=1", "10 close LOGGED_OUT", "10 release",
-           "to 700 status gone epoch=1 ''", "to 700 unwatch bob 0/1", "to 700 unwatch cid 1/2",
+           "to 700 status gone epoch=1 ''", "to 700 unwatch cid 1/2", "to 700 unwatch bob 0/1",
            "to 901 listed #50 NOT_ONLINE 0", "retire");
     assert_int_equal(pairs(stage), 0);
 }
@@ -397,6 +482,9 @@ int main(void)
         stage_test(a_snapshot_comes_when_all_are_known),
         stage_test(a_snapshot_does_not_wait_for_ever),
         stage_test(changes_are_gathered),
+        stage_test(a_crowd_is_told_together),
+        stage_test(a_crowd_without_end_is_told_of),
+        stage_test(in_a_crowd_a_watch_waits),
         stage_test(an_early_tick_is_asked_for_again),
         stage_test(at_once_is_at_once),
         stage_test(what_is_late_of_a_pair_meets_nobody),

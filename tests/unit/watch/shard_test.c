@@ -48,15 +48,16 @@ __attribute__((format(printf, 2, 3))) static void put(struct scene *scene, const
     assert_true(scene->size < TAPE_BYTES);
 }
 
-static void put_watched(struct scene *scene, uint64_t to, const struct watched_message *message)
+static void put_watched(struct scene *scene, uint64_t to, const struct watched *pair,
+                        const struct shared *held)
 {
     static const char *const words[] = {"OFFLINE", "ONLINE", "AWAY"};
-    const struct watch_record *record =
-        (const struct watch_record *)message_shared(&message->header);
+    const struct watch_record *record = (const struct watch_record *)held;
     scene->told++;
-    put(scene, "%u %u/%u ", (unsigned)to, message->position, message->serial);
-    if (message->what != WATCHED_STATE) {
-        put(scene, "%s\n", message->what == WATCHED_TAKEN ? "taken" : "full");
+    put(scene, "%u %u/%u ", (unsigned)to, pair->position, pair->serial);
+    if (pair->what != WATCHED_STATE) {
+        assert_null(held);
+        put(scene, "%s\n", pair->what == WATCHED_TAKEN ? "taken" : "full");
         return;
     }
     struct bytes name = watch_record_name(record), status = watch_record_status(record);
@@ -66,6 +67,13 @@ static void put_watched(struct scene *scene, uint64_t to, const struct watched_m
     if (record->since_ms != 0)
         put(scene, " since %llu", (unsigned long long)record->since_ms);
     put(scene, "\n");
+}
+
+static void put_many(struct scene *scene, uint64_t to, const struct message *message)
+{
+    const struct watched_many_message *many = (const struct watched_many_message *)message;
+    for (uint32_t i = 0; i < many->count; i++)
+        put_watched(scene, to, &many->pairs[i], message_held(message, i));
 }
 
 static void perform(struct scene *scene, const struct effect *effect)
@@ -82,7 +90,10 @@ static void perform(struct scene *scene, const struct effect *effect)
     if (effect->kind == EFFECT_TIMER)
         put(scene, "timer +%lld\n", (long long)(effect->value - scene->now_ms));
     else if (effect->message->kind == MESSAGE_WATCHED)
-        put_watched(scene, effect->value, (const struct watched_message *)effect->message);
+        put_watched(scene, effect->value, &((const struct watched_message *)effect->message)->pair,
+                    message_shared(effect->message));
+    else if (effect->message->kind == MESSAGE_WATCHED_MANY)
+        put_many(scene, effect->value, effect->message);
     else
         put(scene, effect->message->kind == MESSAGE_WATCH_MORE ? "more\n" : "?\n");
     message_destroy(effect->message);
@@ -113,24 +124,29 @@ static void give(struct scene *scene, struct message *message)
 
 #define EXPECT(scene_, text_) assert_string_equal((scene_)->tape, text_)
 
-static struct watch_message *pair(uint16_t kind, actor_handle watcher, uint32_t serial,
-                                  const char *name)
+static void add_pair(const struct scene *scene, struct watch_message *message, uint32_t serial,
+                     const char *name)
 {
-    struct watch_message *message = watch_message_create(kind, bytes_of_text(name));
-    message->watcher = watcher;
-    message->position = 0;
-    message->serial = serial;
+    struct bytes text = bytes_of_text(name);
+    watch_message_add(message, watch_hash(&scene->settings, text), 0, serial, text);
+}
+
+static struct watch_message *pair(const struct scene *scene, uint16_t kind, actor_handle watcher,
+                                  uint32_t serial, const char *name)
+{
+    struct watch_message *message = watch_message_create(kind, watcher, 1, strlen(name));
+    add_pair(scene, message, serial, name);
     return message;
 }
 
 static void watch(struct scene *scene, actor_handle watcher, uint32_t serial, const char *name)
 {
-    give(scene, &pair(MESSAGE_WATCH, watcher, serial, name)->header);
+    give(scene, &pair(scene, MESSAGE_WATCH, watcher, serial, name)->header);
 }
 
 static void unwatch(struct scene *scene, actor_handle watcher, uint32_t serial, const char *name)
 {
-    give(scene, &pair(MESSAGE_UNWATCH, watcher, serial, name)->header);
+    give(scene, &pair(scene, MESSAGE_UNWATCH, watcher, serial, name)->header);
 }
 
 enum { ONLINE = 1, DETACHED, RESUMED, OFFLINE }; /* PresenceEvent.Kind */
@@ -357,7 +373,7 @@ static void watchers_are_limited(void **state)
 {
     struct scene *scene = *state;
     scene->limits.friends_watchers = 1;
-    struct watch_message *message = pair(MESSAGE_WATCH, ANN, 1, "bob");
+    struct watch_message *message = pair(scene, MESSAGE_WATCH, ANN, 1, "bob");
     message->asks = true;
     give(scene, &message->header);
     EXPECT(scene, "901 0/1 taken\nlook bob\n");
@@ -373,6 +389,37 @@ static void watchers_are_limited(void **state)
     assert_int_equal(metrics_read(scene->metrics, METRIC_friends_watchers_full), 1);
 }
 
+/* Several at once are answered at once, each in its own way. */
+static void several_are_answered_together(void **state)
+{
+    struct scene *scene = *state;
+    scene->limits.friends_watchers = 1;
+    watch(scene, EVE, 1, "bob");
+    watch(scene, ANN, 1, "cid");
+    answer(scene, 0, WATCH_ONLINE, 3);
+    answer(scene, 0, WATCH_ONLINE, 3);
+    unwatch(scene, ANN, 1, "cid");
+    watch(scene, ANN, 2, "dan");
+    answer(scene, 0, WATCH_OFFLINE, 0);
+    scene->limits.friends_watchers = 2;
+    watch(scene, EVE, 2, "dan");
+    struct watch_message *message = watch_message_create(MESSAGE_WATCH, ANN, 4, 12);
+    message->asks = true;
+    add_pair(scene, message, 7, "bob");
+    add_pair(scene, message, 8, "dan");
+    add_pair(scene, message, 9, "new");
+    add_pair(scene, message, 10, "cid");
+    give(scene, &message->header);
+    EXPECT(scene, "901 0/7 bob ONLINE since 50\n901 0/8 full\n901 0/9 taken\n901 0/10 taken\n"
+                  "look new cid\n");
+    message = watch_message_create(MESSAGE_UNWATCH, ANN, 2, 6);
+    add_pair(scene, message, 7, "bob");
+    add_pair(scene, message, 9, "new");
+    give(scene, &message->header);
+    answer(scene, scene->seq, WATCH_ONLINE, 3);
+    EXPECT(scene, "901 0/10 cid ONLINE since 50\n");
+}
+
 /* 10,000 watchers: no turn tells more than 4,096, nobody is left out, whoever leaves between. */
 static void many_are_told_in_slices(void **state)
 {
@@ -381,7 +428,7 @@ static void many_are_told_in_slices(void **state)
     uint8_t *seen = calloc(MANY + 1, 1);
     begin(scene);
     for (uint32_t i = 1; i <= MANY; i++)
-        watch_receive(&scene->place, &pair(MESSAGE_WATCH, 1000 + i, i, "bob")->header,
+        watch_receive(&scene->place, &pair(scene, MESSAGE_WATCH, 1000 + i, i, "bob")->header,
                       &scene->turn);
     end(scene);
     answer(scene, 0, WATCH_ONLINE, 3);
@@ -395,7 +442,7 @@ static void many_are_told_in_slices(void **state)
         begin(scene);
         for (uint32_t i = 0; i < 2; i++)
             watch_receive(&scene->place,
-                          &pair(MESSAGE_UNWATCH, 1000 + (i ? MANY - turns : 1 + turns),
+                          &pair(scene, MESSAGE_UNWATCH, 1000 + (i ? MANY - turns : 1 + turns),
                                 i ? MANY - turns : 1 + turns, "bob")
                                ->header,
                           &scene->turn);
@@ -460,6 +507,7 @@ int main(void)
         scene_test(a_stale_shard_asks_for_all),
         scene_test(a_store_that_fails_is_asked_again),
         scene_test(watchers_are_limited),
+        scene_test(several_are_answered_together),
         scene_test(many_are_told_in_slices),
         scene_test(nothing_is_left_of_who_is_not_watched),
         scene_test(it_is_nobodys_friend),
