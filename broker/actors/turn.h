@@ -58,11 +58,11 @@ struct counters {
     _Atomic uint64_t calls_waiting;    /* calls of all users without their answer */
     _Atomic uint64_t link_last;
     _Atomic uint32_t goaways; /* backends that are to hear of the stop and have not fetched it */
-    _Atomic uint64_t presence_last; /* the stream as committed */
-    _Atomic uint64_t watch_pairs;   /* of watcher and watched; while there is none, nobody posts
-                                     * presence events to the shards */
+    _Atomic uint64_t presence_last;  /* the stream as committed */
+    _Atomic uint64_t watch_pairs;    /* of watcher and watched; while there is none, nobody posts
+                                      * presence events to the shards */
     _Atomic uint64_t crowd_until_ms; /* monotonic: until then many come or go at once */
-    _Atomic uint64_t watch_stale;   /* a bit for each shard that an event could not be posted to */
+    _Atomic uint64_t watch_stale;    /* a bit for each shard that an event could not be posted to */
 };
 
 enum effect_kind {

@@ -14,7 +14,7 @@ OFFLINE, ONLINE, AWAY = range(3)
 class Watcher(Client):
     """Keeps the picture that the FriendStates make: `shown`, {user: (state, status)}. A snapshot begins
     it anew. That a change comes before its target's first state, or says what is known already, is a
-    failure at once; so is a frame of more than 64 states. A History, where there is one, has the
+    failure at once; so is a frame of more than 8 KiB. A History, where there is one, has the
     rest: friends_history.py."""
 
     def __init__(self, where, history=None, after=None, **options):
@@ -34,8 +34,8 @@ class Watcher(Client):
             self._take(frame.friends)
 
     def _take(self, friends):
-        if len(friends.friends) > 64:
-            raise Failed(f"{self.name}: a frame of {len(friends.friends)} states")
+        if friends.ByteSize() > 8192:
+            raise Failed(f"{self.name}: a frame of {friends.ByteSize()} bytes of states")
         self.frames_seen += 1
         if friends.snapshot:
             self.shown = {}
