@@ -368,14 +368,16 @@ static void on_ended(struct world *world, uint32_t number, const Usher__V1__Room
         life->closed = true;
         life_knows(life, state->offset);
         bool whole = view->next_max > state->offset;
-        if (view->next_min == view->next_max &&
+        bool partial_of_anew =
+            view->asked_anew && state->replay == USHER__V1__ROOM_STATE__REPLAY__PARTIAL;
+        if (view->next_min == view->next_max && !partial_of_anew &&
             whole == (state->replay == USHER__V1__ROOM_STATE__REPLAY__PARTIAL))
             broken(world, "R2", "%s is closed at %llu, wire %u is at %llu, and is told %d",
                    world->rooms->rooms[room].name, (unsigned long long)state->offset, number,
                    (unsigned long long)view->next_max - 1, (int)state->replay);
     }
     view->leaves_untold -= left && !view->leaving;
-    view->joined = view->leaving = false;
+    view->joined = view->leaving = view->asked_anew = false;
     view->ended_incarnation = state->incarnation;
     note_place(world, number, room);
 }
@@ -512,6 +514,10 @@ void rooms_refused(struct world *world, uint32_t wire, const struct asked *reque
     count(world, COUNT_room_refusals);
     if (request->kind == ASK_LEAVE)
         leave_answered(world, wire, request->parcel);
+    if (request->kind == ASK_JOIN && code == USHER__V1__ERROR__CODE__NO_ROOM &&
+        world->rooms->joins[request->parcel].recover)
+        world->rooms->wires[wire].views[world->rooms->joins[request->parcel].room].asked_anew =
+            true;
     if (request->kind != ASK_PUBLISH || code != USHER__V1__ERROR__CODE__NOT_MEMBER)
         return;
     const struct published *published = &world->rooms->published[request->parcel];
