@@ -64,20 +64,16 @@ int submit_command(struct usher_backend *backend, const Usher__V1__Command *mess
 }
 
 /* Bound to the link of its call, whose numbers it speaks of. */
-static int reply(struct usher_backend *backend, struct usher_backend_call_id id, uint32_t status,
-                 ProtobufCBinaryData payload, uint64_t token_ends_ms)
+static int reply(struct usher_backend *backend, struct usher_backend_call_id id,
+                 Usher__V1__ReplyTo answer)
 {
-    Usher__V1__ReplyTo answer = USHER__V1__REPLY_TO__INIT;
     Usher__V1__Command message = USHER__V1__COMMAND__INIT;
     struct command *command;
     if (id.call == 0)
         return 0;
-    if (payload.len > FRAME_BYTES_MAX)
+    if (answer.payload.len > FRAME_BYTES_MAX || answer.n_rooms > FRAME_BYTES_MAX)
         return -EMSGSIZE;
     answer.call = id.call;
-    answer.status = status;
-    answer.payload = payload;
-    answer.token_ends_ms = token_ends_ms;
     message.body_case = USHER__V1__COMMAND__BODY_REPLY_TO;
     message.reply_to = &answer;
     command = command_create(&message, COMMAND_REPLY);
@@ -89,14 +85,28 @@ static int reply(struct usher_backend *backend, struct usher_backend_call_id id,
 int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call_id id,
                         uint32_t status, const void *payload, size_t payload_size)
 {
-    return reply(backend, id, status, pack_bytes(payload, payload_size), 0);
+    Usher__V1__ReplyTo answer = USHER__V1__REPLY_TO__INIT;
+    answer.status = status;
+    answer.payload = pack_bytes(payload, payload_size);
+    return reply(backend, id, answer);
 }
 
 int usher_backend_admit(struct usher_backend *backend, struct usher_backend_call_id id,
                         const char *user, uint64_t token_ends_ms)
 {
-    size_t size = user != NULL ? strlen(user) : 0;
-    return reply(backend, id, 0, pack_bytes(user, size), token_ends_ms);
+    return usher_backend_admit_rooms(backend, id, user, token_ends_ms, NULL, 0);
+}
+
+int usher_backend_admit_rooms(struct usher_backend *backend, struct usher_backend_call_id id,
+                              const char *user, uint64_t token_ends_ms, const char *const *rooms,
+                              size_t room_count)
+{
+    Usher__V1__ReplyTo answer = USHER__V1__REPLY_TO__INIT;
+    answer.payload = pack_bytes(user, user != NULL ? strlen(user) : 0);
+    answer.token_ends_ms = token_ends_ms;
+    answer.rooms = (char **)(uintptr_t)rooms;
+    answer.n_rooms = room_count;
+    return reply(backend, id, answer);
 }
 
 static int push_to(struct usher_backend *backend, Usher__V1__Push *push, const char *const *users,

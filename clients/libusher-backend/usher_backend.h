@@ -312,6 +312,12 @@ int usher_backend_reply(struct usher_backend *backend, struct usher_backend_call
 int usher_backend_admit(struct usher_backend *backend, struct usher_backend_call_id id,
                         const char *user, uint64_t token_ends_ms);
 
+/* The same, and `rooms` (names, or prefixes that end in *) are those that he may join where the
+ * class says join=token, as the claim `rooms` of a token would say. */
+int usher_backend_admit_rooms(struct usher_backend *backend, struct usher_backend_call_id id,
+                              const char *user, uint64_t token_ends_ms, const char *const *rooms,
+                              size_t room_count);
+
 /* Sends a message to each of the users. epoch 0: whatever login they have; otherwise only that. */
 int usher_backend_push(struct usher_backend *backend, const char *const *users, size_t user_count,
                        const void *payload, size_t payload_size, uint64_t epoch, uint64_t token);

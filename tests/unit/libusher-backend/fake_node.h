@@ -78,6 +78,7 @@ struct fake {
     uint32_t reply_status;
     char reply_text[64];
     uint64_t reply_token_ends_ms;
+    char reply_rooms[64]; /* apart by spaces */
     unsigned replies;
     unsigned snapshots;
 };
@@ -212,6 +213,11 @@ static void fake_command(struct fake_desk *desk, const Usher__V1__Command *comma
         fake->reply_call = command->reply_to->call;
         fake->reply_status = command->reply_to->status;
         fake->reply_token_ends_ms = command->reply_to->token_ends_ms;
+        fake->reply_rooms[0] = '\0';
+        for (size_t i = 0; i < command->reply_to->n_rooms; i++) {
+            strncat(fake->reply_rooms, command->reply_to->rooms[i], 20);
+            strcat(fake->reply_rooms, " ");
+        }
         snprintf(fake->reply_text, sizeof(fake->reply_text), "%.*s",
                  (int)command->reply_to->payload.len,
                  (const char *)command->reply_to->payload.data);

@@ -125,7 +125,10 @@ static void on_login(void *context, const struct usher_backend_login *login)
     assert_string_equal(login->client, "phone");
     assert_int_equal(login->timeout_ms, 1500);
     service->calls++;
-    assert_int_equal(usher_backend_admit(service->backend, login->id, "alice", 1700000000123), 0);
+    const char *const rooms[] = {"match-7", "guild-*"};
+    assert_int_equal(
+        usher_backend_admit_rooms(service->backend, login->id, "alice", 1700000000123, rooms, 2),
+        0);
     usher_backend_stop(service->backend);
 }
 
@@ -154,6 +157,7 @@ static void a_login_is_answered(void **state)
     assert_int_equal(fake->reply_status, 0);
     assert_string_equal(fake->reply_text, "alice");
     assert_int_equal(fake->reply_token_ends_ms, 1700000000123);
+    assert_string_equal(fake->reply_rooms, "match-7 guild-* ");
 }
 
 static void repeated_mail_is_skipped(void **state)
