@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every reference in the documentation leads somewhere, and to one place only.
 
-    links.py ROOT BUILD            the pages: README.md, docs/**/*.md, docs/man/*
+    links.py ROOT BUILD            every page, and what sources say of pages
     links.py ROOT BUILD --planted  whether it finds faults: one of each kind
 
 Found are: links to files and headings that are not there; anchors and section numbers that two
@@ -19,6 +19,8 @@ import signal
 import subprocess
 import sys
 
+import programs
+import references
 import rows
 
 ENDINGS = ("c", "h", "def", "proto", "md", "pml", "patch", "cmake", "supp")
@@ -29,6 +31,7 @@ NO_OPTIONS = re.compile(
 )
 # Words of others: the tools and libraries that a page speaks of.
 FOREIGN = {"tcp_wmem", "no_new_privs", "proxy_read_timeout", "proxy_http_version"}
+FOREIGN |= {"max_pending", "write_deadline", "single_socket"}
 PLACEHOLDER = re.compile(r"(?<![A-Z])(NN|NNN|LAYER|MODULE|NAME)(?![A-Z])|\.\.\.")
 
 
@@ -100,6 +103,17 @@ class Source:
         self.signals = set(
             re.findall(r"number (?:!=|==) (SIG\w+)", self.text("broker/operate/signals.c"))
         )
+        self.programs = programs.Programs(build)
+        self.decisions = {
+            int(os.path.basename(name)[:4])
+            for name in self.files
+            if re.match(r"docs/decisions/\d{4}-", name)
+        }
+        self.alerts = self.rows("broker/admin/monitoring/alerts.yaml", r"- alert: (\w+)")
+        self.admin = "".join(
+            self.text(name) for name in self.files if re.match(r"broker/(admin|operate)/", name)
+        )
+        self.known_titles = {}
         self.words = set(self.numbers)
         for name in self.files:
             self.words.add(os.path.basename(name).split(".")[0])
@@ -115,6 +129,28 @@ class Source:
 
     def rows(self, name, pattern):
         return set(re.findall(pattern, self.text(name), re.M))
+
+    def titles_of(self, page, text):
+        return [title for _, title in headings(text)]
+
+    def titles(self, page):
+        if page not in self.known_titles:
+            self.known_titles[page] = self.titles_of(page, self.text(page))
+        return self.known_titles[page]
+
+    def anchors(self, page):
+        return {slug(title) for title in self.titles(page)}
+
+    def section(self, page, anchor):
+        """What stands under that heading, up to the next one of its level or above."""
+        text = self.text(page)
+        found = [place for place, title in headings(text) if slug(title) == anchor]
+        if not found:
+            return ""
+        level = re.match("#+", text[found[0] :])[0]
+        rest = text[found[0] + len(level) :]
+        end = re.search(rf"^#{{1,{len(level)}}} ", rest, re.M)
+        return rest[: end.start()] if end else rest
 
     def is_file(self, path, page):
         """A path from the root, from the page, or from a folder whose parts are named after it."""
@@ -356,12 +392,24 @@ KINDS = (
     sections,
     promises,
     signals,
+    *programs.KINDS,
+    *references.PAGE_KINDS,
 )
+# Pages beside the sources, which packages carry along.
+OUTER_KINDS = (ambiguous_headings, links, commands, promises, *references.PAGE_KINDS)
 MAN_KINDS = (commands, signals)
 
 
+def kinds_of(page):
+    if references.is_source(page):
+        return references.SOURCE_KINDS
+    if not page.endswith(".md"):
+        return MAN_KINDS
+    return KINDS if page == "README.md" or page.startswith("docs/") else OUTER_KINDS
+
+
 def faults(source, page, text):
-    for kind in KINDS if page.endswith(".md") else MAN_KINDS:
+    for kind in kinds_of(page):
         for place, what in kind(source, page, text):
             yield text.count("\n", 0, place) + 1, what
 
@@ -379,7 +427,7 @@ PLANTED = (
     ("see `unit/net/nothing_test`", "no file unit/net/nothing_test"),
     ("type `cc nothing.c -lusher`", "no file nothing.c to compile"),
     ("the play `09-nothing`", "no play 09-nothing"),
-    ("the plays `10-login`, `08`", "no play 08"),
+    ("the plays `10-login`, `07`", "no play 07"),
     ("the play `10-login` `scene_nothing`", "no scene_nothing in 10-login"),
     ("its `scene_that_is_not_there`", "no scene_that_is_not_there"),
     ("set `limits.nothing` to 0", "no option limits.nothing"),
@@ -406,13 +454,34 @@ the events `login` and `takeover`, Close(KICKED), ./dev test, usherd(8), SIGHUP,
 """
 
 
+PLANTED_SOURCE = "broker/planted.c"
+PLANTED_ALERTS = "broker/planted/alerts.yaml"
+PLANTED_PAGES = (
+    (PLANTED_PAGE, PLANTED + programs.PLANTED + references.PLANTED),
+    (PLANTED_SOURCE, references.PLANTED_SOURCES),
+    (PLANTED_ALERTS, references.PLANTED_ALERTS),
+)
+SOUND_PAGES = (
+    (PLANTED_PAGE, SOUND),
+    (PLANTED_PAGE, programs.SOUND),
+    (PLANTED_PAGE, references.SOUND),
+    (PLANTED_SOURCE, references.SOUND_SOURCE),
+    (PLANTED_ALERTS, references.SOUND_ALERTS),
+)
+
+
 def check_planted(source):
     wrong = [
         f"not found: {text!r}: {wanted}"
-        for text, wanted in PLANTED
-        if not any(wanted in what for _, what in faults(source, PLANTED_PAGE, text))
+        for page, planted in PLANTED_PAGES
+        for text, wanted in planted
+        if not any(wanted in what for _, what in faults(source, page, text))
     ]
-    wrong += [f"found in what is sound: {what}" for _, what in faults(source, PLANTED_PAGE, SOUND)]
+    wrong += [
+        f"found in what is sound: {what}"
+        for page, text in SOUND_PAGES
+        for _, what in faults(source, page, text)
+    ]
     wrong += [
         f"not found: {name} left out of {page}"
         for name in sorted(source.signals)
@@ -430,7 +499,9 @@ def main():
         pages = sorted(
             name
             for name in source.files
-            if name == "README.md" or (name.startswith("docs/") and name.endswith((".md", ".in")))
+            if name.endswith(".md")
+            or (name.startswith("docs/") and name.endswith(".in"))
+            or references.is_source(name)
         )
         wrong = [
             f"{page}:{line}: {what}"
