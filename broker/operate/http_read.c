@@ -4,11 +4,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "actors/presence.h"
-#include "backend.pb-c.h"
 #include "directory/services.h"
 #include "operate/announce.h"
 #include "operate/http_private.h"
+#include "operate/presence_json.h"
 #include "persist/sessions.h"
 #include "proto/username.h"
 
@@ -187,24 +186,10 @@ unsigned http_services(void *context, const struct admin_query *query, json_t *a
 
 /* --- presence --------------------------------------------------------------------------------- */
 
-static const char *kind_name(uint8_t kind)
-{
-    const ProtobufCEnumValue *value =
-        protobuf_c_enum_descriptor_get_value(&usher__v1__presence_event__kind__descriptor, kind);
-    return value != NULL ? value->name : "UNKNOWN";
-}
-
 static bool add_event(void *context, const struct presence_event *event)
 {
-    json_t *events = context;
-    json_t *client = json_string(event->client);
-    json_array_append_new(
-        events,
-        json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:o}", "seq", (json_int_t)event->seq,
-                  "time_ms", (json_int_t)event->time_ms, "user", event->user, "kind",
-                  kind_name(event->kind), "epoch", (json_int_t)event->epoch, "previous_epoch",
-                  (json_int_t)event->previous_epoch, "cause", presence_cause_name(event->cause),
-                  "address", event->address, "client", client != NULL ? client : json_string("?")));
+    const struct event_fields fields = presence_event_fields(event);
+    json_array_append_new(context, presence_json(&fields));
     return true;
 }
 
