@@ -161,12 +161,17 @@ static int open_operators(struct broker *broker, char *error)
         .metrics_block = thread_place(counts, ROLE_OTHERS),
         .bounce = egress_bounce,
         .context = egress,
+        .http_behaviour = &http_behaviour,
     };
     const unsigned last = thread_place(counts, ROLE_COMMITTER);
     CHECK(last < PULSE_THREADS_MAX); /* by the ranges in options.def */
     for (unsigned i = 0; i <= last; i++)
         operators.beats[i] = &broker->threads[i].beats;
-    return operators_open(&broker->operators, &operators, error);
+    int failed = operators_open(&broker->operators, &operators, error);
+    if (failed == 0 && broker->operators->backends != NULL)
+        egress->http =
+            (struct egress_http){backends_answer, backends_stored, broker->operators->backends};
+    return failed;
 }
 
 /* Those that bring work come last. */

@@ -116,6 +116,14 @@ static void perform_room_out(struct egress *egress, struct runner *runner, struc
     runner->pauses = room_out_is_left(room);
 }
 
+static void perform_answer(struct egress *egress, uint64_t exchange, struct bytes frame)
+{
+    if ((exchange & EXCHANGE_OF_HTTP) == 0)
+        link_answer(egress->link, exchange, frame);
+    else if (egress->http.answer != NULL)
+        egress->http.answer(egress->http.context, exchange, frame);
+}
+
 static void perform(struct egress *egress, struct runner *runner, struct turn *turn,
                     const struct effect *effect, struct receiver *last)
 {
@@ -165,8 +173,8 @@ static void perform(struct egress *egress, struct runner *runner, struct turn *t
         clock_set(egress->clock, turn->self, effect->value);
         break;
     case EFFECT_ANSWER:
-        link_answer(egress->link, effect->value,
-                    (struct bytes){turn->out.data + effect->offset, effect->size});
+        perform_answer(egress, effect->value,
+                       (struct bytes){turn->out.data + effect->offset, effect->size});
         break;
     case EFFECT_VOUCH:
         link_vouch(egress->link, effect->value);
@@ -249,6 +257,8 @@ void egress_stored(void *context, struct runner *runner, const struct change *li
     egress_see_crowd(egress, runner, count);
     atomic_store_explicit(&egress->counters->presence_last, last, memory_order_release);
     services_tell_presence(egress->services, runner, last);
+    if (egress->http.stored != NULL)
+        egress->http.stored(egress->http.context);
 }
 
 static bool is_for_a_room(const struct message *message)

@@ -17,12 +17,23 @@ struct queries;
 struct services;
 struct thread;
 
+/* Backends that ask by HTTP. Any thread; neither blocks for longer than a short lock. */
+struct egress_http {
+    /* The answer to one of its exchanges, borrowed for the call; NULL: there is no such endpoint.
+     */
+    void (*answer)(void *context, uint64_t exchange, struct bytes frame);
+    /* The presence stream has grown. */
+    void (*stored)(void *context);
+    void *context;
+};
+
 /* What it uses; filled by assemble.c, and by who makes the edges. All of it outlives it. The
  * behaviours of kinds.c have it as context. */
 struct egress {
     struct net *net;
     struct link *link; /* set before its first request comes */
     struct feed *feed; /* NULL: none */
+    struct egress_http http;
     struct registry *registry;
     struct scheduler *scheduler;
     struct services *services;

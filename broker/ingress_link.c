@@ -101,7 +101,7 @@ static bool admit(struct ingress *ingress, uint64_t exchange, const Usher__V1__L
         return true; /* the number of its link says whether it may */
     if (may_ask(ingress, request->submit))
         return !refuse_crowd(ingress, exchange);
-    const char *fault = instance_submit_fault(request->submit, ingress->limits);
+    const char *fault = instance_submit_fault(request->submit, false, ingress->limits);
     if (fault != NULL)
         refuse_link(ingress, exchange, USHER__V1__REFUSED__CODE__MALFORMED, fault);
     else
@@ -182,6 +182,7 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
     }
     message->exchange = exchange;
     message->stranger = link_is_stranger(ingress->egress->link, exchange);
+    message->by_http[0] = '\0';
     message->size = (uint32_t)frame.size;
     memcpy(message->bytes, frame.data, frame.size);
     struct runner *runner = guest_turns_begin(&ingress->guest_turns);

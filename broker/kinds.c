@@ -182,6 +182,14 @@ const struct behaviour visitors_behaviour = {
     .finish = finish_instance,
     .clear = clear_instance,
 };
+const struct behaviour http_behaviour = {
+    .name = "http",
+    .kind = KIND_HTTP,
+    .state_bytes = sizeof(struct instance_place),
+    .receive = receive_instance,
+    .finish = finish_instance,
+    .clear = clear_instance,
+};
 const struct behaviour watch_behaviour = {
     .name = "watch",
     .kind = KIND_WATCH,
@@ -203,9 +211,9 @@ const struct behaviour room_behaviour = {
 
 size_t kinds_state_bytes(void)
 {
-    static const struct behaviour *const rows[] = {&user_behaviour, &instance_behaviour,
-                                                   &visitors_behaviour, &room_behaviour,
-                                                   &watch_behaviour};
+    static const struct behaviour *const rows[] = {&user_behaviour,     &instance_behaviour,
+                                                   &visitors_behaviour, &http_behaviour,
+                                                   &room_behaviour,     &watch_behaviour};
     size_t most = 0;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         most = rows[i]->state_bytes > most ? rows[i]->state_bytes : most;

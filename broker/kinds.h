@@ -8,7 +8,7 @@
 #include "runtime/actor.h"
 
 extern const struct behaviour user_behaviour, instance_behaviour, visitors_behaviour,
-    room_behaviour, watch_behaviour;
+    http_behaviour, room_behaviour, watch_behaviour;
 
 /* That of the largest of their states. */
 size_t kinds_state_bytes(void);

@@ -15,6 +15,8 @@ execute_process(COMMAND ${GZIP} -9nf ${here}/changelog COMMAND_ERROR_IS_FATAL AN
 install(FILES ${from}/usher.service ${from}/usher.socket DESTINATION /lib/systemd/system
     COMPONENT system EXCLUDE_FROM_ALL)
 install(FILES ${from}/usherd.yaml DESTINATION /etc/usher COMPONENT system EXCLUDE_FROM_ALL)
+install(FILES ${CMAKE_SOURCE_DIR}/docs/openapi.json DESTINATION /usr/share/doc/usher COMPONENT system
+    EXCLUDE_FROM_ALL)
 foreach(package component IN ZIP_LISTS packages components)
     set(group ${component})
     if(component STREQUAL "broker")

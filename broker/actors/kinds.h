@@ -17,6 +17,7 @@ enum actor_kind {
     KIND_VISITORS,  /* who asks by the link without having said hello */
     KIND_ADMISSION, /* gets the answers of the service that judges logins */
     KIND_ADMIN,     /* gets the results of what the admin endpoint asks for */
+    KIND_HTTP,      /* asks for backends that come by HTTP */
     KIND_COUNT,
     KIND_SINGLES = KIND_COUNT - KIND_VISITORS
 };

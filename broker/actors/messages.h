@@ -244,6 +244,9 @@ struct call_result_message *call_result_with_rooms(uint32_t status, struct bytes
                                                    char *const *rooms, size_t count);
 struct bytes call_result_rooms(const struct call_result_message *result);
 
+/* Exchanges of HTTP have this bit. Those of the link have no index that large (link.contexts). */
+enum { EXCHANGE_OF_HTTP = 1 << 30 };
+
 /* Service and instance, or the address of an operator, with a word before it. */
 enum { KICKER_BYTES_MAX = 2 * USERNAME_BYTES_MAX + 1 };
 
@@ -325,7 +328,9 @@ struct link_request_message {
     struct message header;
     uint64_t exchange;
     uint32_t size;
-    bool stranger; /* nobody has vouched for its peer */
+    bool stranger;                       /* nobody has vouched for its peer */
+    char by_http[ADDRESS_BYTES_MAX + 1]; /* the address of a backend that asks by HTTP and may
+                                          * change something without a link; "": by the link */
     uint8_t bytes[];
 };
 

@@ -47,7 +47,7 @@ int access_load(struct access_token *token, const char *option, const char *path
     return 0;
 }
 
-static void read_one(struct access_token *token, const char *option, const char *path,
+void access_read_one(struct access_token *token, const char *option, const char *path,
                      access_fault *each, void *context)
 {
     char error[ADMIN_ERROR_BYTES];
@@ -55,15 +55,20 @@ static void read_one(struct access_token *token, const char *option, const char 
         each(context, option, error);
 }
 
+bool access_same(const struct access_token *one, const struct access_token *other)
+{
+    return one->size != 0 && one->size == other->size &&
+           memcmp(one->bytes, other->bytes, one->size) == 0;
+}
+
 void access_read(struct access *access, const char *token_file, const char *view_token_file,
                  access_fault *each, void *context)
 {
     static const char view[] = "admin.view_token_file";
     char error[ADMIN_ERROR_BYTES];
-    read_one(&access->change, "admin.token_file", token_file, each, context);
-    read_one(&access->view, view, view_token_file, each, context);
-    if (access->view.size == 0 || access->view.size != access->change.size ||
-        memcmp(access->view.bytes, access->change.bytes, access->view.size) != 0)
+    access_read_one(&access->change, "admin.token_file", token_file, each, context);
+    access_read_one(&access->view, view, view_token_file, each, context);
+    if (!access_same(&access->view, &access->change))
         return;
     snprintf(error, sizeof(error),
              "%s %.100s: the token of admin.token_file, so who may look could change; accepted: "

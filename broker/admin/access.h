@@ -25,11 +25,16 @@ struct access {
  * least ADMIN_TOKEN_BYTES_MIN visible characters. */
 int access_load(struct access_token *token, const char *option, const char *path, char *error);
 
-/* Reads the files that are named ("": none) as access_load does, and tells the faults of both. One
- * token for both rights is a fault too: whoever is given it to look could change. */
+/* Reads the files that are named ("": none) as access_load does, and tells their faults. One token
+ * for both rights is a fault too: whoever is given it to look could change. */
 typedef void access_fault(void *context, const char *option, const char *text);
+void access_read_one(struct access_token *token, const char *option, const char *path,
+                     access_fault *each, void *context);
 void access_read(struct access *access, const char *token_file, const char *view_token_file,
                  access_fault *each, void *context);
+
+/* Whether both are there and the same. */
+bool access_same(const struct access_token *one, const struct access_token *other);
 
 /* `header` is the value of Authorization, or NULL. Takes equally long for every wrong token of a
  * length. */

@@ -3,7 +3,8 @@
 #define USHER_ADMIN_ADMIN_H
 
 /* The admin endpoint: HTTP for operators, as docs/admin.md tells. It knows tokens, routes and
- * formats, and nothing of the broker, which it asks through the functions below.
+ * formats, and nothing of the broker, which it asks through the functions below. With another face
+ * it is the endpoint of backends, beside it and without anything in common but this code.
  *
  * Two threads of its own. One speaks HTTP and answers at once what needs no patience: metrics,
  * stats, health, the console. The other one runs the functions of admin_options.answers, one after
@@ -15,6 +16,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/env.h"
 #include "base/log.h"
@@ -29,8 +31,10 @@ enum {
     ADMIN_TOKEN_BYTES_MIN = 16
 };
 
-/* Connections that may be there for a while beside admin_options.connections_max. */
-enum { ADMIN_SPARE_CONNECTIONS = 33 };
+/* Connections that may be there for a while beside admin_options.connections_max, of which so many
+ * may wait for an answer of others than the first thread. */
+#define ADMIN_SPARE_CONNECTIONS(waiting) ((waiting) + 17)
+enum { ADMIN_JOBS_MAX = 16 }; /* that wait for the second thread */
 
 /* The rows of routes.def: ADMIN_NODE and so on. */
 enum admin_route {
@@ -49,9 +53,11 @@ struct admin_query {
     const char *by;
     uint64_t after;     /* the same argument as a number; 0 */
     unsigned limit;     /* 1 to ADMIN_ROWS_MAX; 0: none was given */
+    uint64_t wait_ms;   /* 0 */
     const json_t *body; /* of a POST: an object, empty when there was none; else NULL */
     bool may_change;
-    const char *address; /* who asks for a change; else "" */
+    const char *address;  /* who asks, for a change or of another face; else "" */
+    const char *event_id; /* Last-Event-ID, of another face; else "" */
 };
 
 /* Fills the empty object `answer` and gives the HTTP status; for one of 400 and above the answer is
@@ -68,8 +74,68 @@ struct admin_check {
     char detail[160];
 };
 
+/* A path: one * in it stands for a name. */
+struct admin_path {
+    const char *method, *path;
+    bool change; /* only with the token that may change */
+};
+
+/* --- another face ----------------------------------------------------------------------------- */
+
+/* One request, from its head to its answer. Of the HTTP thread, but for admin_resume. */
+struct exchange;
+
+enum {
+    ADMIN_LATER = 0, /* no answer yet: admin_suspend was called */
+    ADMIN_STREAM = 1 /* the answer is a stream of events, which `read` gives */
+};
+
+struct admin_asker {
+    /* When the request is whole, and again after each admin_resume: fills `answer` and gives the
+     * status, as an admin_answer, or one of the two above. The body is there the first time. */
+    unsigned (*step)(void *context, struct exchange *exchange, unsigned route,
+                     const struct admin_query *query, json_t *answer);
+    /* The next bytes of a stream, at most `room`; 0: none yet, and admin_suspend was called; -1: it
+     * is over. */
+    ssize_t (*read)(void *context, void *own, struct exchange *exchange, char *to, size_t room);
+    /* Its peer has gone, or half of him: he may be answered, though nobody might read it. On the
+     * thread that looks after connections, under a lock: admin_resume, and nothing else of this. */
+    void (*gone)(void *context, void *own);
+    /* Answered or not, it is over. For those with something of their own. */
+    void (*over)(void *context, void *own);
+};
+
+/* Makes it another endpoint than that of operators: paths, metrics and answers of its own, and
+ * neither console nor numbers nor health. */
+struct admin_face {
+    const char *name;         /* in the log */
+    const char *token_option; /* by which admin_options.token_file is called */
+    const char *host_option;
+    const char *page; /* what somebody is told whose path there is not */
+    const struct admin_path *paths;
+    unsigned path_count;
+    const char *const *arguments; /* that a query string may have, up to a NULL */
+    size_t body_bytes_max;
+    unsigned waiting_max; /* requests that wait for an answer, at most */
+    enum metric_id requests, refused, late, quiet, displaced;
+    struct admin_asker asker;
+};
+
+/* What an exchange has of its asker; NULL at first. */
+void *admin_own(const struct exchange *exchange);
+void admin_set_own(struct exchange *exchange, void *own);
+
+/* Before anybody can resume it: nothing more of the exchange is looked at until then. */
+void admin_suspend(struct exchange *exchange);
+
+/* Once for each admin_suspend; any thread, never blocks for longer than a short lock. */
+void admin_resume(struct exchange *exchange);
+
+/* ---------------------------------------------------------------------------------------------- */
+
 struct admin_options {
-    int listener; /* a listening socket; taken by a success */
+    const struct admin_face *face; /* outlives it; NULL: that of operators */
+    int listener;                  /* a listening socket; taken by a success */
     const char *node;
     const char *host; /* by which it may be addressed, beside addresses and localhost; "" */
     const char *token_file, *view_token_file; /* "": none */
@@ -79,9 +145,11 @@ struct admin_options {
     struct metrics *metrics;
     unsigned block; /* of the metrics */
 
-    /* The four below are called on the HTTP thread: they must not block for longer than a short
-     * lock, but for `alive`, which waits for a thread that may stand still. */
     void *context;
+
+    /* The four below are called on the HTTP thread: they must not block for longer than a short
+     * lock, but for `alive`, which waits for a thread that may stand still. Another face has none
+     * of what follows. */
     void (*read)(void *context, uint64_t readings[READING_COUNT]);
     const char *(*state)(void *context); /* a word for it: "serving" */
     /* Give how many checks they have filled. Alive: threads move. Ready: clients are served well.

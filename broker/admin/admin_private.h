@@ -12,23 +12,19 @@
 #include "base/lock.h"
 
 enum {
-    BODY_BYTES_MAX = 64 * 1024,
+    BODY_BYTES_MAX = 64 * 1024, /* of operators */
     HEAD_BYTES_MAX = 16 * 1024,
     REQUEST_MS = 4000, /* in which a request must come whole; also between two of a connection */
     ANSWER_MS = 15000, /* in which an answer must be made and read */
-    JOBS_MAX = 16,     /* requests that wait for the second thread */
-    LOOKS_MAX = 12,    /* those of them that change nothing */
-    /* Beside admin.connections: for those that come while others are sent away; and those who were
-     * late when the second thread was to answer them are counted no more, and there until it has.
-     */
-    SPARE_CONNS = 16 + JOBS_MAX + 1
+    JOBS_MAX = ADMIN_JOBS_MAX,
+    LOOKS_MAX = 12, /* those of them that change nothing */
 };
-_Static_assert((int)SPARE_CONNS == (int)ADMIN_SPARE_CONNECTIONS, "what files are kept for");
 
 enum conn_state {
     CONN_WAITS,   /* for a request, or the rest of one */
     CONN_ANSWERS, /* its answer is made or written */
     CONN_ASKS,    /* the same, by the second thread */
+    CONN_LATER,   /* the same, by an asker; or it is a stream */
     CONN_SENT_AWAY
 };
 
@@ -54,6 +50,7 @@ struct admin_conn {
     uint64_t request_bytes; /* that had come when its last request was whole; 0: none was */
     uint64_t since_ms;      /* when it came into its state */
     uint64_t due_ms;
+    struct exchange *exchange; /* CONN_LATER: its request */
 };
 
 enum { ADMIN_ADDRESS_BYTES = 64 };
@@ -61,18 +58,21 @@ enum { ADMIN_ADDRESS_BYTES = 64 };
 /* One request. Owned by the HTTP thread; by the second one while it is a job. */
 struct exchange {
     struct admin *admin;
+    void *own;         /* of the asker */
+    bool asked;        /* the asker has seen it */
+    size_t held_bytes; /* of body and answer, in the book of memory */
     struct MHD_Connection *connection;
     struct exchange *next; /* of the jobs */
-    enum admin_route route;
-    bool judged; /* its head */
+    unsigned route;        /* of the face's paths */
+    bool judged;           /* its head */
     bool is_job, answered;
     enum access_right right;
     char user[ADMIN_USER_BYTES_MAX + 1];
     char prefix[ADMIN_PREFIX_BYTES_MAX + 1], after[ADMIN_PREFIX_BYTES_MAX + 1];
     char state[16], by[16];
-    uint64_t after_number;
+    uint64_t after_number, wait_ms;
     unsigned limit;
-    char address[ADMIN_ADDRESS_BYTES]; /* of a change */
+    char address[ADMIN_ADDRESS_BYTES]; /* of a change, or for an asker */
     char *body;
     size_t body_size;
     /* the answer, when answered */
@@ -83,6 +83,7 @@ struct exchange {
 struct admin {
     /* set once */
     struct admin_options options;
+    const struct admin_face *face;
     struct access access;
     struct MHD_Daemon *daemon;
     double process_started; /* Unix seconds; 0: not known */
@@ -142,12 +143,28 @@ void conns_notify(void *context, struct MHD_Connection *connection, void **socke
 /* Where the connection is from now on. The deadline of an answer begins with CONN_ANSWERS. */
 void conns_set(struct admin *admin, struct MHD_Connection *connection, enum conn_state state);
 
+/* It is CONN_LATER: what comes next is its asker's to say. `writes`: some of a stream is to be read
+ * in time by who asked. */
+void conns_later(struct exchange *exchange, bool writes);
+
+/* --- later.c ---------------------------------------------------------------------------------- */
+
+/* The next step of a request that has an asker. */
+enum MHD_Result later_step(struct exchange *exchange);
+
 /* --- request.c -------------------------------------------------------------------------------- */
 
 /* For MHD: the handler and its end. */
 enum MHD_Result request_handle(void *context, struct MHD_Connection *connection, const char *url,
                                const char *method, const char *version, const char *upload,
                                size_t *upload_size, void **exchange);
+/* What it says; the body is an object or not, as it came, and the caller's. */
+json_t *request_body(const struct exchange *exchange);
+struct admin_query request_query(const struct exchange *exchange, const json_t *body);
+
+/* So many bytes more are held for it, until it is over. */
+void request_hold(struct exchange *exchange, size_t bytes);
+
 void request_completed(void *context, struct MHD_Connection *connection, void **exchange,
                        enum MHD_RequestTerminationCode code);
 

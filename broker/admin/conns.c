@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,7 +12,9 @@
 
 #include "admin/admin_private.h"
 
-/* Places and deadlines of HTTP connections.
+/* Places and deadlines of HTTP connections. Who waits for an asker, or reads a stream, has a place
+ * as long as the asker lets him; of those MHD does not look at while they are suspended, the thread
+ * below tells the asker when their peer has gone.
  *
  * MHD ends a connection that was silent; one that sends a byte now and then would hold its place
  * for ever. So each has a point in time by which its request must be there, or its answer read,
@@ -105,7 +108,7 @@ static void make_room(struct admin *admin, const struct admin_conn *newcomer)
 {
     struct admin_conn *first = first_to_go(admin, newcomer, UINT64_MAX);
     if (first != NULL)
-        send_away(admin, first, METRIC_admin_displaced);
+        send_away(admin, first, admin->face->displaced);
 }
 
 /* Under the lock: nobody comes, so only those go who sit there. */
@@ -114,7 +117,7 @@ static void clear_places(struct admin *admin)
     struct admin_conn *first = NULL;
     while (admin->conn_count > admin->options.connections_max &&
            (first = first_to_go(admin, NULL, now_ms(admin) - SIT_MS)) != NULL)
-        send_away(admin, first, METRIC_admin_displaced);
+        send_away(admin, first, admin->face->displaced);
 }
 
 static void enter(struct admin *admin, struct admin_conn *conn, const uint8_t address[16])
@@ -192,14 +195,35 @@ static uint64_t bytes_come(int fd)
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 ? info.tcpi_bytes_received : 0;
 }
 
-void conns_set(struct admin *admin, struct MHD_Connection *connection, enum conn_state state)
+static struct admin_conn *conn_of(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    struct admin_conn *conn = info != NULL ? info->socket_context : NULL;
+    return info != NULL ? info->socket_context : NULL;
+}
+
+void conns_later(struct exchange *exchange, bool writes)
+{
+    struct admin *admin = exchange->admin;
+    struct admin_conn *conn = conn_of(exchange->connection);
     if (conn == NULL)
         return;
     lock_take(&admin->lock);
+    if (conn->state != CONN_SENT_AWAY) {
+        conn->state = CONN_LATER;
+        conn->due_ms = writes ? now_ms(admin) + ANSWER_MS : UINT64_MAX;
+        conn->exchange = exchange;
+    }
+    lock_give(&admin->lock);
+}
+
+void conns_set(struct admin *admin, struct MHD_Connection *connection, enum conn_state state)
+{
+    struct admin_conn *conn = conn_of(connection);
+    if (conn == NULL)
+        return;
+    lock_take(&admin->lock);
+    conn->exchange = NULL;
     if (conn->state != CONN_SENT_AWAY)
         conn->since_ms = now_ms(admin);
     if (conn->state == CONN_ASKS && state == CONN_ANSWERS) {
@@ -220,13 +244,31 @@ static bool is_quiet(const struct admin_conn *conn)
            bytes_come(conn->fd) == conn->request_bytes;
 }
 
+/* Whether its peer has said that nothing more comes. Who closes only his side in the middle of what
+ * he asked for is taken for one who has gone. */
+static bool is_gone(const struct admin_conn *conn)
+{
+    struct pollfd look = {.fd = conn->fd, .events = POLLRDHUP};
+    return poll(&look, 1, 0) == 1;
+}
+
+/* Under the lock, and so no exchange ends meanwhile. */
+static void tell_of_gone_ones(struct admin *admin)
+{
+    CHECK(lock_held(&admin->lock));
+    for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
+        if (conn->state == CONN_LATER && conn->due_ms == UINT64_MAX && is_gone(conn))
+            admin->face->asker.gone(admin->options.context, conn->exchange->own);
+}
+
 /* Under the lock. */
 static void end_late_ones(struct admin *admin)
 {
     uint64_t now = now_ms(admin);
+    tell_of_gone_ones(admin);
     for (struct admin_conn *conn = admin->conns; conn != NULL; conn = conn->next)
         if (conn->due_ms <= now)
-            send_away(admin, conn, is_quiet(conn) ? METRIC_admin_quiet : METRIC_admin_late);
+            send_away(admin, conn, is_quiet(conn) ? admin->face->quiet : admin->face->late);
     clear_places(admin);
 }
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "admin/admin_private.h"
-#include "admin/route.h"
 #include "base/lock.h"
 
 /* The second thread: what may wait for the disk or for an actor. While a request is its job the
@@ -17,7 +16,7 @@
 
 static bool is_change(const struct exchange *exchange)
 {
-    return admin_routes[exchange->route].change;
+    return exchange->admin->face->paths[exchange->route].change;
 }
 
 /* Under the lock. */
@@ -71,13 +70,6 @@ bool jobs_add(struct admin *admin, struct exchange *exchange)
     return room;
 }
 
-static json_t *body_of(const struct exchange *exchange, json_error_t *error)
-{
-    if (exchange->body_size == 0)
-        return json_object();
-    return json_loadb(exchange->body, exchange->body_size, JSON_REJECT_DUPLICATES, error);
-}
-
 static unsigned answer(struct exchange *exchange, json_t *to)
 {
     const struct admin_options *options = &exchange->admin->options;
@@ -85,24 +77,12 @@ static unsigned answer(struct exchange *exchange, json_t *to)
     if (function == NULL)
         return admin_fail(to, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable",
                           "this broker does not have it");
-    json_error_t error;
-    json_t *body = body_of(exchange, &error);
+    json_t *body = request_body(exchange);
     if (!json_is_object(body)) {
         json_decref(body);
         return admin_fail(to, MHD_HTTP_BAD_REQUEST, "bad_request", "the body is not a JSON object");
     }
-    struct admin_query query = {
-        .user = exchange->user,
-        .prefix = exchange->prefix,
-        .after_name = exchange->after,
-        .state = exchange->state,
-        .by = exchange->by,
-        .after = exchange->after_number,
-        .limit = exchange->limit,
-        .body = body,
-        .address = exchange->address,
-        .may_change = exchange->right == ACCESS_CHANGE,
-    };
+    const struct admin_query query = request_query(exchange, body);
     unsigned status = function(options->context, &query, to);
     json_decref(body);
     return status;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 
 #include "admin/admin_private.h"
 #include "admin/route.h"
+#include "base/memory.h"
 #include "base/source.h"
 
 /* One request from its head to its answer, on the HTTP thread.
@@ -29,16 +31,30 @@ static void address_of(struct MHD_Connection *connection, char text[ADMIN_ADDRES
         source_host(address, text);
 }
 
+/* For backends it is the name of a reason code, or looks like one. */
+static enum MHD_Result fault(struct exchange *exchange, unsigned status, const char *error,
+                             const char *detail)
+{
+    char name[32];
+    size_t size = 0;
+    if (exchange->admin->face->asker.step == NULL)
+        return reply_error(exchange->connection, status, error, detail);
+    for (; error[size] != '\0' && size + 1 < sizeof(name); size++)
+        name[size] = (char)toupper((unsigned char)error[size]);
+    name[size] = '\0';
+    return reply_error(exchange->connection, status, name, detail);
+}
+
 static enum MHD_Result refuse(struct exchange *exchange, unsigned status, const char *error,
                               const char *detail)
 {
     struct admin *admin = exchange->admin;
     char address[ADMIN_ADDRESS_BYTES];
     address_of(exchange->connection, address);
-    metrics_add(admin->options.metrics, admin->options.block, METRIC_admin_refused, 1);
-    LOG(admin->options.log, ADMIN_REFUSED, LOG_S("reason", error), LOG_S("detail", detail),
-        LOG_S("address", address));
-    return reply_error(exchange->connection, status, error, detail);
+    metrics_add(admin->options.metrics, admin->options.block, admin->face->refused, 1);
+    LOG(admin->options.log, ADMIN_REFUSED, LOG_S("for", admin->face->name), LOG_S("reason", error),
+        LOG_S("detail", detail), LOG_S("address", address));
+    return fault(exchange, status, error, detail);
 }
 
 /* --- the head --------------------------------------------------------------------------------- */
@@ -72,12 +88,24 @@ static bool is_for_another_page(struct MHD_Connection *connection)
            (use == NULL || strcmp(use, "document") != 0);
 }
 
+static bool is_known(const char *const *arguments, const char *key)
+{
+    while (*arguments != NULL && strcmp(*arguments, key) != 0)
+        arguments++;
+    return *arguments != NULL;
+}
+
 /* One argument of the query string into the exchange. */
 static bool take_argument(struct exchange *exchange, const char *key, const char *value)
 {
     uint64_t number = 0;
     size_t size = strlen(value);
-    if (strcmp(key, "limit") == 0) {
+    if (!is_known(exchange->admin->face->arguments, key))
+        return false;
+    if (strcmp(key, "wait_ms") == 0) {
+        if (!route_number(value, &exchange->wait_ms))
+            return false;
+    } else if (strcmp(key, "limit") == 0) {
         if (!route_number(value, &number) || number == 0)
             return false;
         exchange->limit = number < ADMIN_ROWS_MAX ? (unsigned)number : ADMIN_ROWS_MAX;
@@ -116,8 +144,9 @@ static enum MHD_Result on_argument(void *context, enum MHD_ValueKind kind, const
 static unsigned find_route(struct exchange *exchange, const char *method, const char *url,
                            const char **detail)
 {
-    int route = route_find(method, url, exchange->user);
-    *detail = "there is no such path; see docs/admin.md";
+    const struct admin_face *face = exchange->admin->face;
+    int route = route_find(face->paths, face->path_count, method, url, exchange->user);
+    *detail = face->page;
     if (route == ROUTE_UNKNOWN)
         return MHD_HTTP_NOT_FOUND;
     *detail = "this path wants another method";
@@ -129,11 +158,11 @@ static unsigned find_route(struct exchange *exchange, const char *method, const 
     struct arguments arguments = {exchange, true};
     MHD_get_connection_values(exchange->connection, MHD_GET_ARGUMENT_KIND, on_argument, &arguments);
     *detail = "an argument is not known, too long or no number";
-    exchange->route = (enum admin_route)route;
+    exchange->route = (unsigned)route;
     return arguments.good ? 0 : MHD_HTTP_BAD_REQUEST;
 }
 
-static const char *error_name(unsigned status)
+static const char *error_name(const struct admin_face *face, unsigned status)
 {
     switch (status) {
     case MHD_HTTP_NOT_FOUND:
@@ -141,7 +170,7 @@ static const char *error_name(unsigned status)
     case MHD_HTTP_METHOD_NOT_ALLOWED:
         return "method_not_allowed";
     default:
-        return "bad_request";
+        return face->asker.step != NULL ? "malformed" : "bad_request";
     }
 }
 
@@ -152,7 +181,7 @@ static enum MHD_Result reply_builtin(struct exchange *exchange, const char *meth
     struct admin *admin = exchange->admin;
     struct MHD_Connection *connection = exchange->connection;
     enum MHD_Result result = MHD_YES;
-    bool get = strcmp(method, MHD_HTTP_METHOD_GET) == 0;
+    bool get = strcmp(method, MHD_HTTP_METHOD_GET) == 0 && admin->face->asker.step == NULL;
     *done = true;
     if (get && console_reply(connection, url, &result))
         return result;
@@ -169,7 +198,6 @@ static enum MHD_Result reply_builtin(struct exchange *exchange, const char *meth
 
 static void log_change(struct exchange *exchange, const char *method, const char *url)
 {
-    address_of(exchange->connection, exchange->address);
     LOG(exchange->admin->options.log, ADMIN_CHANGE, LOG_S("method", method),
         LOG_B("path", url, strlen(url)), LOG_S("address", exchange->address));
 }
@@ -179,11 +207,13 @@ static enum MHD_Result judge(struct exchange *exchange, const char *method, cons
                              bool *done)
 {
     struct MHD_Connection *connection = exchange->connection;
+    const struct admin_face *face = exchange->admin->face;
+    char text[128];
     const char *detail;
     *done = true;
+    snprintf(text, sizeof(text), "Host must be an address, localhost or %s", face->host_option);
     if (!host_is_good(exchange))
-        return refuse(exchange, MHD_HTTP_BAD_REQUEST, "bad_host",
-                      "Host must be an address, localhost or admin.host");
+        return refuse(exchange, MHD_HTTP_BAD_REQUEST, "bad_host", text);
     if (is_for_another_page(connection))
         return refuse(exchange, MHD_HTTP_FORBIDDEN, "foreign_page",
                       "a page from elsewhere has the browser ask for this");
@@ -198,11 +228,14 @@ static enum MHD_Result judge(struct exchange *exchange, const char *method, cons
     *done = true;
     unsigned status = find_route(exchange, method, url, &detail);
     if (status != 0)
-        return reply_error(connection, status, error_name(status), detail);
-    if (admin_routes[exchange->route].change && exchange->right != ACCESS_CHANGE)
-        return refuse(exchange, MHD_HTTP_FORBIDDEN, "forbidden",
-                      "changing needs the token of admin.token_file");
-    if (admin_routes[exchange->route].change)
+        return fault(exchange, status, error_name(face, status), detail);
+    bool change = face->paths[exchange->route].change;
+    snprintf(text, sizeof(text), "changing needs the token of %s", face->token_option);
+    if (change && exchange->right != ACCESS_CHANGE)
+        return refuse(exchange, MHD_HTTP_FORBIDDEN, "forbidden", text);
+    if (change || face->asker.step != NULL)
+        address_of(connection, exchange->address);
+    if (change && face->asker.step == NULL)
         log_change(exchange, method, url);
     *done = false;
     return MHD_YES;
@@ -210,20 +243,58 @@ static enum MHD_Result judge(struct exchange *exchange, const char *method, cons
 
 /* --- body and answer -------------------------------------------------------------------------- */
 
+void request_hold(struct exchange *exchange, size_t bytes)
+{
+    exchange->held_bytes += bytes;
+    memory_account((int64_t)bytes);
+}
+
 /* Beyond the limit it is read and forgotten: the answer says so. */
 static void take_body(struct exchange *exchange, const char *bytes, size_t size)
 {
+    size_t most = exchange->admin->face->body_bytes_max;
     size_t whole = exchange->body_size + size;
-    if (whole <= BODY_BYTES_MAX) {
+    if (whole <= most) {
         char *bigger = realloc(exchange->body, whole);
         if (bigger == NULL) {
-            exchange->body_size = BODY_BYTES_MAX + 1;
+            exchange->body_size = most + 1;
             return;
         }
         memcpy(bigger + exchange->body_size, bytes, size);
         exchange->body = bigger;
+        request_hold(exchange, size);
     }
-    exchange->body_size = whole <= BODY_BYTES_MAX ? whole : BODY_BYTES_MAX + 1;
+    exchange->body_size = whole <= most ? whole : most + 1;
+}
+
+json_t *request_body(const struct exchange *exchange)
+{
+    json_error_t error;
+    if (exchange->body_size == 0)
+        return json_object();
+    return json_loadb(exchange->body, exchange->body_size, JSON_REJECT_DUPLICATES, &error);
+}
+
+struct admin_query request_query(const struct exchange *exchange, const json_t *body)
+{
+    const char *event_id =
+        exchange->admin->face->asker.step == NULL
+            ? NULL
+            : MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Last-Event-ID");
+    return (struct admin_query){
+        .user = exchange->user,
+        .prefix = exchange->prefix,
+        .after_name = exchange->after,
+        .state = exchange->state,
+        .by = exchange->by,
+        .after = exchange->after_number,
+        .limit = exchange->limit,
+        .wait_ms = exchange->wait_ms,
+        .body = body,
+        .address = exchange->address,
+        .event_id = event_id != NULL ? event_id : "",
+        .may_change = exchange->right == ACCESS_CHANGE,
+    };
 }
 
 static enum MHD_Result reply_answered(struct exchange *exchange)
@@ -240,9 +311,13 @@ static enum MHD_Result finish(struct exchange *exchange)
 {
     if (exchange->answered)
         return reply_answered(exchange);
-    if (exchange->body_size > BODY_BYTES_MAX)
-        return reply_error(exchange->connection, MHD_HTTP_CONTENT_TOO_LARGE, "too_large",
-                           "a body has at most 65536 bytes");
+    const struct admin_face *face = exchange->admin->face;
+    char detail[64];
+    snprintf(detail, sizeof(detail), "a body has at most %zu bytes", face->body_bytes_max);
+    if (exchange->body_size > face->body_bytes_max)
+        return fault(exchange, MHD_HTTP_CONTENT_TOO_LARGE, "too_large", detail);
+    if (face->asker.step != NULL)
+        return later_step(exchange);
     conns_set(exchange->admin, exchange->connection, CONN_ASKS);
     if (jobs_add(exchange->admin, exchange))
         return MHD_YES;
@@ -296,7 +371,7 @@ static enum MHD_Result begin(struct admin *admin, struct MHD_Connection *connect
         return MHD_NO;
     exchange->admin = admin;
     exchange->connection = connection;
-    metrics_add(admin->options.metrics, admin->options.block, METRIC_admin_requests, 1);
+    metrics_add(admin->options.metrics, admin->options.block, admin->face->requests, 1);
     if (!framing_is_plain(connection))
         return refuse(exchange, MHD_HTTP_BAD_REQUEST, "bad_framing",
                       "one Content-Length, or Transfer-Encoding: chunked, and not both");
@@ -337,6 +412,9 @@ void request_completed(void *context, struct MHD_Connection *connection, void **
     if (exchange == NULL)
         return;
     conns_set(context, connection, CONN_WAITS);
+    if (exchange->own != NULL)
+        exchange->admin->face->asker.over(exchange->admin->options.context, exchange->own);
+    memory_account(-(int64_t)exchange->held_bytes);
     free(exchange->body);
     free(exchange->text);
     free(exchange);

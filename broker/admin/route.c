@@ -11,7 +11,7 @@
  * not be out of an operator's reach: so a `~`, which is in no name, may stand before any, and is
  * passed over (docs/decisions/0090). */
 
-const struct route admin_routes[ADMIN_ROUTES] = {
+const struct admin_path admin_routes[ADMIN_ROUTES] = {
 #define ROUTE(name, method, path, change) {method, path, change},
 #include "admin/routes.def"
 #undef ROUTE
@@ -70,20 +70,21 @@ static bool fits(const char *pattern, const char *path, const char **name, size_
     return strcmp(star + 1, *name + *size) == 0;
 }
 
-int route_find(const char *method, const char *path, char user[ADMIN_USER_BYTES_MAX + 1])
+int route_find(const struct admin_path *paths, unsigned count, const char *method, const char *path,
+               char user[ADMIN_USER_BYTES_MAX + 1])
 {
     int found = ROUTE_UNKNOWN;
     user[0] = '\0';
-    for (int i = 0; i < ADMIN_ROUTES; i++) {
+    for (unsigned i = 0; i < count; i++) {
         const char *name = NULL;
         size_t size = 0;
-        if (!fits(admin_routes[i].path, path, &name, &size))
+        if (!fits(paths[i].path, path, &name, &size))
             continue;
-        if (strcmp(admin_routes[i].method, method) != 0) {
+        if (strcmp(paths[i].method, method) != 0) {
             found = ROUTE_WRONG_METHOD;
             continue;
         }
-        return name == NULL || decode(name, size, user) ? i : ROUTE_BAD;
+        return name == NULL || decode(name, size, user) ? (int)i : ROUTE_BAD;
     }
     return found;
 }

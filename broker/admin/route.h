@@ -6,18 +6,14 @@
 
 #include "admin/admin.h"
 
-struct route {
-    const char *method, *path;
-    bool change;
-};
-
-extern const struct route admin_routes[ADMIN_ROUTES];
+extern const struct admin_path admin_routes[ADMIN_ROUTES];
 
 enum { ROUTE_UNKNOWN = -1, ROUTE_WRONG_METHOD = -2, ROUTE_BAD = -3 };
 
-/* Gives the route and the decoded user's name, or one of the above; ROUTE_BAD: the name is too
- * long, empty, or decodes to a control character or NUL. */
-int route_find(const char *method, const char *path, char user[ADMIN_USER_BYTES_MAX + 1]);
+/* Which of the paths it is, and the decoded name in it, or one of the above; ROUTE_BAD: the name is
+ * too long, empty, or decodes to a control character or NUL. */
+int route_find(const struct admin_path *paths, unsigned count, const char *method, const char *path,
+               char user[ADMIN_USER_BYTES_MAX + 1]);
 
 /* Percent-decodes a text of at most ADMIN_PREFIX_BYTES_MAX bytes, not empty, without control
  * characters. */

@@ -204,12 +204,29 @@ static void check_admin(struct load *load)
     }
 }
 
+/* The same, for who may push and kick there. */
+static void check_http(struct load *load)
+{
+    const struct options *options = load->options;
+    struct address address;
+    if (!address_split(&address, options->http_listen, strlen(options->http_listen))) {
+        fail_value(load, "http.listen", "not an address; accepted: HOST:PORT, [IPV6]:PORT");
+    } else if (!is_loopback(address.host) && options->http_token_file[0] == '\0') {
+        fail_value(load, "http.token_file",
+                   "empty, and http.listen is not a loopback address; accepted: the path of a file "
+                   "with a token");
+    }
+}
+
 /* As they are written: one that is taken by ourselves looks like another usherd, which may go. Each
  * takes a port of its own with port 0. */
 static void check_addresses_differ(struct load *load)
 {
     const struct options *options = load->options;
-    const char *rows[LISTENERS + 1][2] = {[LISTENERS] = {"admin.listen", options->admin_listen}};
+    const char *rows[LISTENERS + 2][2] = {
+        [LISTENERS] = {"admin.listen", options->admin_listen},
+        [LISTENERS + 1] = {"http.listen", options->http_listen},
+    };
     for (unsigned kind = 0; kind < LISTENERS; kind++) {
         rows[kind][0] = listener_rows[kind].option;
         rows[kind][1] = options_listen(options, kind);
@@ -245,6 +262,8 @@ static void check_listen(struct load *load)
     }
     if (options->admin_listen[0] != '\0')
         check_admin(load);
+    if (options->http_listen[0] != '\0')
+        check_http(load);
 }
 
 static void check_prefixes(struct load *load, const char *key, const struct text_list *list)

@@ -395,6 +395,8 @@ static void request(struct instance *instance, struct link_request_message *mess
     } else {
         if (instance->link != 0)
             vouch(message, turn);
+        else if (message->by_http[0] != '\0')
+            strcpy(instance->service, HTTP_SERVICE);
         instance_submit(instance, message, request->submit, turn);
         return;
     }

@@ -21,6 +21,15 @@ enum {
 
 #define INSTANCE_VISITORS "!"
 
+/* One actor asks for all backends that come by HTTP. It has no link either, and may do what an
+ * instance may, but be called and follow the stream. Who waits at once is counted where they come
+ * in. This is the service that pushes are from, and the word for it in the log. */
+#define INSTANCE_HTTP "!http"
+#define HTTP_SERVICE "http"
+
+/* The answer to one of its Submits, encoded, has at most so many bytes. */
+enum { HTTP_ANSWER_BYTES = 256 * 1024 };
+
 struct instance;
 
 /* The name of the actor for a Hello: "!service/instance", which no user can have. False: one of
@@ -55,8 +64,10 @@ void instance_fini(struct instance **state, struct turn *turn);
 /* The same as the process ends: nobody is told of what it still has. */
 void instance_end(struct instance **state, struct turn *turn);
 
-/* Why this Submit cannot be run whoever asks, or NULL. Then its results fit as codes. */
-const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct limits *limits);
+/* Why this Submit cannot be run, or NULL. Then its results fit as codes. `may_change`: also without
+ * a link. */
+const char *instance_submit_fault(const Usher__V1__Submit *submit, bool may_change,
+                                  const struct limits *limits);
 
 enum link_effect {
     LINK_JOIN,  /* join_message: comes back with `error` */

@@ -29,6 +29,18 @@ enum {
     QUESTIONS_MAX = 4096, /* of one instance, that wait for the store */
 };
 
+/* By HTTP, and not by the link. */
+static bool is_by_http(const struct link_request_message *request)
+{
+    return request->by_http[0] != '\0';
+}
+
+/* No frame of nng carries what HTTP is answered. */
+static uint32_t answer_bytes(const struct submit *submit, const struct turn *turn)
+{
+    return is_by_http(submit->request) ? HTTP_ANSWER_BYTES : link_frame_bytes(turn->limits);
+}
+
 static uint64_t token_of(const struct submit *submit, uint32_t command, uint32_t name)
 {
     CHECK(submit->number != 0 && command < submit->count && name <= UINT16_MAX);
@@ -172,10 +184,10 @@ static void destroy(struct submit *submit)
 }
 
 /* What strangers may have in progress is the link's to say (link_is_crowded), and no concern of
- * those who ask without a link and are none. */
+ * those who ask without a link and are none. HTTP counts for itself (http.requests). */
 static bool is_counted(const struct instance *instance, const struct link_request_message *request)
 {
-    return instance->link != 0 || !request->stranger;
+    return instance->link != 0 || (!request->stranger && !is_by_http(request));
 }
 
 static void uncount(struct instance *instance, const struct submit *submit)
@@ -218,7 +230,7 @@ static void finish_if_done(struct instance *instance, struct submit *submit, str
     const Usher__V1__LinkRequest *request = link_request_read(
         &instance->arena, (struct bytes){submit->request->bytes, submit->request->size});
     CHECK(request != NULL);
-    encode_answer(submit, request->submit, link_frame_bytes(turn->limits), &answer);
+    encode_answer(submit, request->submit, answer_bytes(submit, turn), &answer);
     send_answer(turn, submit->exchange, (struct bytes){answer.data, answer.size});
     struct lane *lane = instance->link != 0 ? lane_of(instance, submit->lane) : NULL;
     if (lane != NULL && lane->seq == submit->seq)
@@ -287,7 +299,7 @@ void instance_query_done(struct instance *instance, uint64_t token, struct bytes
     submit->encoded_bytes += encoded.size;
     /* A thousand small questions fit one Submit, and their long answers none: what cannot leave is
      * not kept. */
-    if (submit->encoded_bytes > link_frame_bytes(turn->limits)) {
+    if (submit->encoded_bytes > answer_bytes(submit, turn)) {
         submit->encoded_bytes -= encoded.size;
         result->code = USHER__V1__RESULT__CODE__TOO_LARGE;
     } else {
@@ -353,7 +365,7 @@ uint64_t submit_await(const struct running *running, uint32_t name)
 
 uint32_t submit_room_of(const struct submit *submit, const struct turn *turn)
 {
-    uint32_t share = (link_frame_bytes(turn->limits) - 256) / submit->count;
+    uint32_t share = (answer_bytes(submit, turn) - 256) / submit->count;
     return share > RESULT_ROOM_LEAST ? share : RESULT_ROOM_LEAST;
 }
 
@@ -453,9 +465,15 @@ struct push instance_push_text(const struct push_all_message *push)
 }
 
 /* Who kicks, for the log; and for the player, when the backend has nothing to say to him. */
-static void name_kicker(const struct instance *instance, struct kick_message *message)
+static void name_kicker(const struct instance *instance, const struct submit *submit,
+                        struct kick_message *message)
 {
-    snprintf(message->kicker, sizeof(message->kicker), "%s/%s", instance->service, instance->name);
+    if (is_by_http(submit->request))
+        snprintf(message->kicker, sizeof(message->kicker), "%s %s", HTTP_SERVICE,
+                 submit->request->by_http);
+    else
+        snprintf(message->kicker, sizeof(message->kicker), "%s/%s", instance->service,
+                 instance->name);
     if (message->detail[0] == '\0')
         snprintf(message->detail, sizeof(message->detail), "kicked by %s",
                  instance->service[0] != '\0' ? instance->service : "a backend");
@@ -472,12 +490,13 @@ static void kick(struct instance *instance, struct submit *submit, uint32_t inde
     message->retry_after_ms = kick->retry_after_ms;
     message->do_not_return = kick->do_not_return;
     message_copy_text(message->detail, sizeof(message->detail), bytes_of_text(kick->detail));
-    name_kicker(instance, message);
+    name_kicker(instance, submit, message);
     wait_for_one(submit, &submit->results[index]);
     submit_forward(turn, kick->user, &message->header);
 }
 
-/* The source is the instance, or else the exchange: a peer has one at a time. */
+/* The source is the instance, or else the exchange: a peer has one at a time. All of HTTP is one
+ * that has shown its token, as an instance is. */
 static void query(struct instance *instance, struct submit *submit, uint32_t index,
                   const Usher__V1__Command *command, struct turn *turn)
 {
@@ -486,7 +505,7 @@ static void query(struct instance *instance, struct submit *submit, uint32_t ind
     MEMORY_MUST((query = message_create(0, sizeof(*query) + size)) != NULL, "a query");
     query->asker = turn->self;
     query->kind = QUERY_COMMAND;
-    query->linked = instance->link != 0;
+    query->linked = instance->link != 0 || is_by_http(submit->request);
     query->source = query->linked ? actor_slot(turn->self) : (uint32_t)submit->exchange;
     query->token = token_of(submit, index, 0);
     query->after = 0;
@@ -582,7 +601,8 @@ static bool is_awaited(const Usher__V1__Command *command)
            command->body_case == USHER__V1__COMMAND__BODY_WATCH_LIST || submit_is_of_room(command);
 }
 
-const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct limits *limits)
+const char *instance_submit_fault(const Usher__V1__Submit *submit, bool may_change,
+                                  const struct limits *limits)
 {
     if (submit->n_commands > COMMANDS_MAX ||
         submit->n_commands * LINK_RESULTS_CODE_BYTES + LINK_RESULTS_OVERHEAD >
@@ -590,7 +610,7 @@ const char *instance_submit_fault(const Usher__V1__Submit *submit, const struct 
         return "too many commands in one Submit";
     for (size_t i = 0; i < submit->n_commands; i++) {
         const Usher__V1__Command *command = submit->commands[i];
-        if (submit->link == 0 && !is_question(command))
+        if (submit->link == 0 && !may_change && !is_question(command))
             return "a Submit with link 0 may hold queries only; say Hello first";
         size_t names;
         (void)submit_names(command, &names);
@@ -689,7 +709,7 @@ static bool lane_refuses(struct instance *instance, struct link_request_message 
 void instance_submit(struct instance *instance, struct link_request_message *message,
                      const Usher__V1__Submit *request, struct turn *turn)
 {
-    const char *detail = instance_submit_fault(request, turn->limits);
+    const char *detail = instance_submit_fault(request, is_by_http(message), turn->limits);
     turn_count(turn, METRIC_link_submits, 1);
     turn_count(turn, METRIC_link_commands, request->n_commands);
     if (detail != NULL) {
@@ -701,7 +721,7 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
         message_destroy(&message->header);
         return;
     }
-    if (instance->link == 0 && !message->stranger && is_busy(instance, request, turn)) {
+    if (instance->link == 0 && is_counted(instance, message) && is_busy(instance, request, turn)) {
         refuse_busy(message->exchange, turn);
         message_destroy(&message->header);
         return;

@@ -22,16 +22,15 @@ static void announce_clients(const struct announce *announce, enum listener_kind
             LOG_S("address", address), LOG_U("port", net_port(announce->net, kind)));
 }
 
-static void announce_admin(const struct announce *announce)
+static void announce_http(const struct announce *announce, const char *whom, const char *text,
+                          uint16_t port)
 {
-    const char *text = announce->config->admin_listen;
     char address[300];
-    if (announce->admin_port == 0)
+    if (port == 0)
         return;
-    snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text,
-             announce->admin_port);
-    LOG(announce->log, LISTENING, LOG_S("for", "admin"), LOG_S("address", address),
-        LOG_U("port", announce->admin_port));
+    snprintf(address, sizeof(address), "%.*s:%u", (int)(strrchr(text, ':') - text), text, port);
+    LOG(announce->log, LISTENING, LOG_S("for", whom), LOG_S("address", address),
+        LOG_U("port", port));
 }
 
 void announce_all(const struct announce *announce)
@@ -39,7 +38,8 @@ void announce_all(const struct announce *announce)
     const struct options *config = announce->config;
     for (unsigned kind = 0; kind < LISTENERS; kind++)
         announce_clients(announce, kind);
-    announce_admin(announce);
+    announce_http(announce, "admin", config->admin_listen, announce->admin_port);
+    announce_http(announce, "http", config->http_listen, announce->http_port);
     for (size_t i = 0; i < config->link_urls.count; i++)
         LOG(announce->log, LISTENING, LOG_S("for", "backends"),
             LOG_S("address", config->link_urls.items[i]));

@@ -14,7 +14,7 @@ struct announce {
     struct net *net;
     const struct options *config;
     struct log *log;
-    uint16_t admin_port; /* 0: none */
+    uint16_t admin_port, http_port; /* 0: none */
 };
 
 /* A line in the log for each address. */

@@ -7,13 +7,16 @@
 
 _Static_assert((int)OPTION_LINK_URLS_MAX <= (int)LINK_URLS_MAX, "a listener for each of link.urls");
 
-/* Files that are kept from clients. Whoever fills the admin port, which takes no token, has had
- * them from those that clients, backends and the store were promised. */
+/* Files that are kept from clients. Whoever fills the admin port or that of backends by HTTP, for
+ * which it takes no token, has had them from those that clients, backends and the store were
+ * promised. */
 static uint64_t files_reserved(const struct options *options)
 {
-    uint64_t admin =
-        options->admin_listen[0] != '\0' ? options->admin_connections + ADMIN_SPARE_CONNECTIONS : 0;
-    return options->limits_files_reserved + admin;
+    uint64_t admin = options->admin_connections + ADMIN_SPARE_CONNECTIONS(ADMIN_JOBS_MAX);
+    uint64_t http = options->http_connections +
+                    ADMIN_SPARE_CONNECTIONS(options->http_requests + options->http_waits);
+    return options->limits_files_reserved + (options->admin_listen[0] != '\0' ? admin : 0) +
+           (options->http_listen[0] != '\0' ? http : 0);
 }
 
 uint64_t connections_of_link(const struct options *options)

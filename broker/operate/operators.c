@@ -121,6 +121,23 @@ static int open_http(struct operators *operators, const struct operators_options
     return http_open(&operators->http, &http);
 }
 
+static int open_backends(struct operators *operators, const struct operators_options *options)
+{
+    const struct backends_options backends = {
+        .config = options->config,
+        .env = options->env,
+        .log = options->log,
+        .metrics = options->metrics,
+        .block = options->metrics_block,
+        .limits = options->limits,
+        .counters = options->counters,
+        .registry = options->registry,
+        .scheduler = options->scheduler,
+        .behaviour = options->http_behaviour,
+    };
+    return backends_open(&operators->backends, &backends);
+}
+
 int operators_open(struct operators **out, const struct operators_options *options, char *error)
 {
     CHECK(options->net != NULL && options->committer != NULL && options->clock != NULL);
@@ -138,12 +155,14 @@ int operators_open(struct operators **out, const struct operators_options *optio
     int failed = open_reload(operators, options, error);
     fill_leave(operators, options);
     fill_askers(operators, options);
-    return failed != 0 ? failed : open_http(operators, options);
+    failed = failed != 0 ? failed : open_http(operators, options);
+    return failed != 0 ? failed : open_backends(operators, options);
 }
 
 int operators_listen(struct operators *operators, char *error)
 {
-    return http_listen(operators->http, error);
+    int failed = http_listen(operators->http, error);
+    return failed != 0 ? failed : backends_listen(operators->backends, error);
 }
 
 void operators_join_link(struct operators *operators, struct link *link)
@@ -154,13 +173,15 @@ void operators_join_link(struct operators *operators, struct link *link)
 
 int operators_start(struct operators *operators, char *error)
 {
-    return http_start(operators->http, error);
+    int failed = http_start(operators->http, error);
+    return failed != 0 ? failed : backends_start(operators->backends, error);
 }
 
 void operators_announce(struct operators *operators)
 {
     const struct announce announce = {operators->net, operators->config, operators->log,
-                                      http_port(operators->http)};
+                                      http_port(operators->http),
+                                      backends_port(operators->backends)};
     announce_all(&announce);
     certificate_tell(&operators->certificate, true);
     reload_tell_odd(operators->reload);
@@ -168,14 +189,17 @@ void operators_announce(struct operators *operators)
 
 void operators_stop(struct operators *operators)
 {
-    if (operators != NULL)
-        http_stop(operators->http);
+    if (operators == NULL)
+        return;
+    backends_stop(operators->backends);
+    http_stop(operators->http);
 }
 
 void operators_close(struct operators *operators)
 {
     if (operators == NULL)
         return;
+    backends_close(operators->backends);
     http_close(operators->http);
     reload_close(operators->reload);
     lock_destroy(&operators->certificate.lock);

@@ -2,10 +2,12 @@
 #ifndef USHER_OPERATE_OPERATORS_H
 #define USHER_OPERATE_OPERATORS_H
 
-/* What operators may ask and do, put together. They ask by signal (signals.h), by the link
+/* What operators may ask and do, put together; and the endpoint of backends that ask by HTTP, which
+ * is that of operators with another face. They ask by signal (signals.h), by the link
  * (link_commands.h) and by HTTP (http.h), and whoever is asked asks the same modules. For the glue:
  * the thread that makes the broker. */
 
+#include "operate/backends.h"
 #include "operate/certificate.h"
 #include "operate/follow.h"
 #include "operate/http.h"
@@ -38,6 +40,7 @@ struct operators_options {
     unsigned io_count, worker_count;
     const _Atomic uint64_t *beats[PULSE_THREADS_MAX]; /* as in struct pulse */
     unsigned metrics_block;
+    const struct behaviour *http_behaviour; /* of the actor that asks for backends by HTTP */
     /* A message that is not for whom it came to; takes it. */
     void (*bounce)(void *context, struct runner *runner, struct message *message);
     void *context;
@@ -55,7 +58,8 @@ struct operators {
     /* who asks */
     struct signals signals;
     struct link_commands commands;
-    struct http *http; /* NULL without admin.listen */
+    struct http *http;         /* NULL without admin.listen */
+    struct backends *backends; /* NULL without http.listen */
 };
 
 /* Reads the keys and tokens of the start; nobody can ask yet. 0 or -errno, mostly with a line in
@@ -63,7 +67,7 @@ struct operators {
 int operators_open(struct operators **operators, const struct operators_options *options,
                    char *error);
 
-/* Listens for those who ask by HTTP. 0 or -errno in the same way. */
+/* Listens for operators and backends that ask by HTTP. 0 or -errno in the same way. */
 int operators_listen(struct operators *operators, char *error);
 
 /* Takes in the link, which is made after the operators, before anybody is answered. */

@@ -87,6 +87,30 @@ static void check_admin_tokens(const struct options *options, start_files_fault 
     explicit_bzero(&access, sizeof(access));
 }
 
+static void ignore(void *context, const char *option, const char *text)
+{
+}
+
+void start_files_check_http_token(const struct options *options, start_files_fault *each,
+                                  void *context)
+{
+    char error[BROKER_ERROR_BYTES];
+    struct access_token token = {0};
+    struct access admin = {0};
+    access_read_one(&token, "http.token_file", options->http_token_file, each, context);
+    if (options->admin_listen[0] != '\0')
+        access_read(&admin, options->admin_token_file, options->admin_view_token_file, ignore,
+                    NULL);
+    if (access_same(&token, &admin.change) || access_same(&token, &admin.view)) {
+        snprintf(error, sizeof(error),
+                 "http.token_file %.300s: a token of the admin endpoint; accepted: another one",
+                 options->http_token_file);
+        each(context, "http.token_file", error);
+    }
+    explicit_bzero(&admin, sizeof(admin));
+    explicit_bzero(&token, sizeof(token));
+}
+
 static void check_certificates(const struct options *options, start_files_fault *each,
                                void *context)
 {
@@ -125,6 +149,8 @@ void start_files_check(const struct options *options, bool certificates, start_f
     check_group(options, each, context);
     if (options->admin_listen[0] != '\0')
         check_admin_tokens(options, each, context);
+    if (options->http_listen[0] != '\0')
+        start_files_check_http_token(options, each, context);
     if (certificates)
         check_certificates(options, each, context);
 }
@@ -134,6 +160,7 @@ void start_files_check(const struct options *options, bool certificates, start_f
 unsigned start_files_exposed(const struct options *options, start_files_open *each, void *context)
 {
     bool admin = options->admin_listen[0] != '\0';
+    bool http = options->http_listen[0] != '\0';
     const struct {
         const char *option, *path;
         bool used;
@@ -142,6 +169,7 @@ unsigned start_files_exposed(const struct options *options, start_files_open *ea
         {"link.token_file", options->link_token_file, true},
         {"admin.token_file", options->admin_token_file, admin},
         {"admin.view_token_file", options->admin_view_token_file, admin},
+        {"http.token_file", options->http_token_file, http},
         {"tls.key_file", options->tls_key_file, true}, /* it may be used by a passed socket */
         {"auth.keys_file", options->auth_keys_file, options->auth_mode == AUTH_MODE_TOKEN},
     };

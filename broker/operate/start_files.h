@@ -33,4 +33,9 @@ unsigned start_files_exposed(const struct options *options, start_files_open *ea
 /* Both, for who reads `complaints`: 0, or EXIT_CONFIGURATION with a line for each fault. */
 int start_files_complain(const struct options *options, FILE *complaints);
 
+/* The part of that for http.token_file: a file that cannot be used, or a token that gives a right
+ * elsewhere too. */
+void start_files_check_http_token(const struct options *options, start_files_fault *each,
+                                  void *context);
+
 #endif

@@ -13,8 +13,6 @@ import tempfile
 import threading
 import time
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from usherplay import (
     Backend,
     Broker,
@@ -28,6 +26,7 @@ from usherplay import (
     play,
     scaled,
 )
+from usherplay.asker import SLOW_SECONDS, Http, read_all
 from usherplay.backend import SP_HEADER, SP_REQ, connect
 from usherplay.faults import OPTIONS, SECONDS, People
 from usherplay.filebroker import FileBroker
@@ -38,80 +37,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 MONITORING = os.path.join(ROOT, "broker", "admin", "monitoring")
 CHANGE, VIEW = "change-token-of-the-play", "viewing-token-of-the-play"
 ENDPOINT = {"admin.listen": "127.0.0.1:0"}
-SLOW_SECONDS = 20
 LISTENER_SECONDS = 90  # should the sign of trouble be lost: it is looked at twice a minute anyway
 SP_SUB = 0x0021
 # Made by Prometheus itself and not by a scrape.
 NOT_SCRAPED = {"up"}
-
-
-class Answer:
-    def __init__(self, response):
-        self.status = response.status
-        self.headers = response.headers
-        self.text = response.read().decode()
-
-    def json(self):
-        return json.loads(self.text)
-
-
-class Http:
-    """Asks the endpoint of a broker."""
-
-    def __init__(self, broker, token=None):
-        lines = [line for line in broker.log_events("listening") if line["for"] == "admin"]
-        self.address = ("127.0.0.1", lines[-1]["port"])
-        self.token = token
-
-    def ask(self, method, path, body=None, headers=(), token=None):
-        connection = http.client.HTTPConnection(*self.address, timeout=SLOW_SECONDS)
-        given = dict(headers)
-        if token or self.token:
-            given["Authorization"] = f"Bearer {token or self.token}"
-        if body is not None and not isinstance(body, (str, bytes)):
-            body = json.dumps(body)
-        try:
-            connection.request(method, path, body, given)
-            return Answer(connection.getresponse())
-        finally:
-            connection.close()
-
-    def get(self, path, status=200, **more):
-        answer = self.ask("GET", path, **more)
-        check_equal(answer.status, status, f"status of GET {path}: {answer.text[:300]}")
-        return answer
-
-    def json(self, path, status=200, **more):
-        return self.get(path, status, **more).json()
-
-    def post(self, path, body=None, status=200, **more):
-        answer = self.ask("POST", path, body, **more)
-        check_equal(answer.status, status, f"status of POST {path}: {answer.text[:300]}")
-        return answer.json()
-
-    def error(self, method, path, status, error, **more):
-        answer = self.ask(method, path, **more)
-        check_equal(
-            (answer.status, answer.json()["error"]),
-            (status, error),
-            f"{method} {path}: {answer.text[:300]}",
-        )
-
-    def raw(self, data=b""):
-        connection = socket.create_connection(self.address, SLOW_SECONDS)
-        connection.sendall(data)
-        return connection
-
-    def scrape(self):
-        """{(name, labels as a sorted tuple): value}, and the families by name."""
-        families = list(text_string_to_metric_families(self.get("/metrics").text))
-        samples = {}
-        for family in families:
-            for sample in family.samples:
-                key = (sample.name, tuple(sorted(sample.labels.items())))
-                check(key not in samples, f"the scrape has {key} twice")
-                samples[key] = sample.value
-        return samples, {family.name: family for family in families}
 
 
 def with_tokens():
@@ -124,19 +53,6 @@ def with_tokens():
             file.write(token + "\nnot this line\n")
         os.chmod(options[key], stat.S_IRUSR)
     return options
-
-
-def read_all(connection):
-    """What comes until the other side closes."""
-    data = b""
-    try:
-        while True:
-            more = connection.recv(65536)
-            if not more:
-                return data
-            data += more
-    except ConnectionResetError:
-        return data
 
 
 # --- what it answers -----------------------------------------------------------------------------

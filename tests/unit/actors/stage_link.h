@@ -57,6 +57,7 @@ static inline struct message *request_create(uint64_t exchange,
     assert_non_null(message);
     message->exchange = exchange;
     message->stranger = false;
+    message->by_http[0] = '\0';
     message->size = (uint32_t)size;
     usher__v1__link_request__pack(request, message->bytes);
     return &message->header;
@@ -267,8 +268,8 @@ static inline void say_events(struct script *script)
 }
 
 /* Takes the script. */
-static inline void link_submit(struct stage *stage, uint64_t exchange, uint32_t lane, uint64_t seq,
-                               struct script *script)
+static inline struct message *submit_create(struct stage *stage, uint64_t exchange, uint32_t lane,
+                                            uint64_t seq, struct script *script)
 {
     Usher__V1__LinkRequest request = USHER__V1__LINK_REQUEST__INIT;
     Usher__V1__Submit submit = USHER__V1__SUBMIT__INIT;
@@ -281,7 +282,14 @@ static inline void link_submit(struct stage *stage, uint64_t exchange, uint32_t 
     request.submit = &submit;
     struct message *message = request_create(exchange, &request);
     free(script);
-    link_receive(stage, message);
+    return message;
+}
+
+/* Takes the script. */
+static inline void link_submit(struct stage *stage, uint64_t exchange, uint32_t lane, uint64_t seq,
+                               struct script *script)
+{
+    link_receive(stage, submit_create(stage, exchange, lane, seq, script));
 }
 
 /* --- what comes from users and from the store ------------------------------------------------- */

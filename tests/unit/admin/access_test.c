@@ -167,37 +167,42 @@ static void test_hosts(void **state)
     assert_false(access_host("usher.lan", ""));
 }
 
+static int route_of(const char *method, const char *path, char *user)
+{
+    return route_find(admin_routes, ADMIN_ROUTES, method, path, user);
+}
+
 static void test_routes(void **state)
 {
     char user[ADMIN_USER_BYTES_MAX + 1];
     char path[1200];
-    assert_int_equal(route_find("GET", "/api/sessions", user), ADMIN_SESSIONS);
-    assert_int_equal(route_find("GET", "/api/sessions/al", user), ADMIN_SESSION);
+    assert_int_equal(route_of("GET", "/api/sessions", user), ADMIN_SESSIONS);
+    assert_int_equal(route_of("GET", "/api/sessions/al", user), ADMIN_SESSION);
     assert_string_equal(user, "al");
-    assert_int_equal(route_find("POST", "/api/sessions/a%2fkick/kick", user), ADMIN_KICK);
+    assert_int_equal(route_of("POST", "/api/sessions/a%2fkick/kick", user), ADMIN_KICK);
     assert_string_equal(user, "a/kick");
-    assert_int_equal(route_find("DELETE", "/api/trace/x", user), ADMIN_TRACE_END);
-    assert_int_equal(route_find("GET", "/api/trace/x", user), ADMIN_TRACE_READ);
-    assert_int_equal(route_find("POST", "/api/sessions", user), ROUTE_WRONG_METHOD);
-    assert_int_equal(route_find("GET", "/api/sessions/", user), ROUTE_BAD);
-    assert_int_equal(route_find("GET", "/api/sessions/a/b", user), ROUTE_UNKNOWN);
+    assert_int_equal(route_of("DELETE", "/api/trace/x", user), ADMIN_TRACE_END);
+    assert_int_equal(route_of("GET", "/api/trace/x", user), ADMIN_TRACE_READ);
+    assert_int_equal(route_of("POST", "/api/sessions", user), ROUTE_WRONG_METHOD);
+    assert_int_equal(route_of("GET", "/api/sessions/", user), ROUTE_BAD);
+    assert_int_equal(route_of("GET", "/api/sessions/a/b", user), ROUTE_UNKNOWN);
     /* What browsers take for a step, behind a sign that they do not. */
-    assert_int_equal(route_find("POST", "/api/sessions/~../kick", user), ADMIN_KICK);
+    assert_int_equal(route_of("POST", "/api/sessions/~../kick", user), ADMIN_KICK);
     assert_string_equal(user, "..");
-    assert_int_equal(route_find("GET", "/api/trace/~~", user), ADMIN_TRACE_READ);
+    assert_int_equal(route_of("GET", "/api/trace/~~", user), ADMIN_TRACE_READ);
     assert_string_equal(user, "~");
     const char *const bad[] = {"%", "%4", "%zz", "%00", "a%0ab", "%7f", "a%1", "~"};
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         snprintf(path, sizeof(path), "/api/sessions/%s", bad[i]);
-        assert_int_equal(route_find("GET", path, user), ROUTE_BAD);
+        assert_int_equal(route_of("GET", path, user), ROUTE_BAD);
     }
     int head = snprintf(path, sizeof(path), "/api/sessions/");
     memset(path + head, 'x', ADMIN_USER_BYTES_MAX + 1);
     path[head + ADMIN_USER_BYTES_MAX] = '\0';
-    assert_int_equal(route_find("GET", path, user), ADMIN_SESSION);
+    assert_int_equal(route_of("GET", path, user), ADMIN_SESSION);
     path[head + ADMIN_USER_BYTES_MAX] = 'x';
     path[head + ADMIN_USER_BYTES_MAX + 1] = '\0';
-    assert_int_equal(route_find("GET", path, user), ROUTE_BAD);
+    assert_int_equal(route_of("GET", path, user), ROUTE_BAD);
 }
 
 static void test_numbers(void **state)

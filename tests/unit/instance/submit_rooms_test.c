@@ -312,9 +312,9 @@ static void strangers_may_look(void **state)
         Usher__V1__Submit submit = USHER__V1__SUBMIT__INIT;
         submit.n_commands = 1;
         submit.commands = script->list;
-        assert_int_equal(instance_submit_fault(&submit, &limits) == NULL, may[i]);
+        assert_int_equal(instance_submit_fault(&submit, false, &limits) == NULL, may[i]);
         submit.link = 1;
-        assert_null(instance_submit_fault(&submit, &limits));
+        assert_null(instance_submit_fault(&submit, false, &limits));
         free(script);
     }
 }
@@ -345,9 +345,9 @@ static void too_many_names_are_refused(void **state)
     submit.link = 1;
     submit.n_commands = 1;
     submit.commands = script->list;
-    assert_non_null(instance_submit_fault(&submit, &stage->limits));
+    assert_non_null(instance_submit_fault(&submit, false, &stage->limits));
     add->n_users--;
-    assert_null(instance_submit_fault(&submit, &stage->limits));
+    assert_null(instance_submit_fault(&submit, false, &stage->limits));
     free(users);
     free(script);
 }

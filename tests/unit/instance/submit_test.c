@@ -164,6 +164,40 @@ static void strangers_are_not_counted_with_others(void **state)
     EXPECT(stage, "answer 90 refused BUSY");
 }
 
+/* Takes the script. */
+static void ask_by_http(struct stage *stage, uint64_t exchange, struct script *script)
+{
+    struct message *message = submit_create(stage, exchange, 0, 0, script);
+    strcpy(((struct link_request_message *)message)->by_http, "192.0.2.7");
+    link_receive(stage, message);
+}
+
+/* HTTP has no link: it changes what it likes all the same, and counts for itself who waits. */
+static void who_asks_by_http_needs_no_link(void **state)
+{
+    struct stage *stage = *state;
+    for (uint64_t i = 0; i < 40; i++) {
+        struct script *script = script_create();
+        say_push(script, (const char *const[]){"ann", NULL}, "hi", 9);
+        ask_by_http(stage, 50 + i, script);
+        EXPECT(stage, "forward ann deliver service=http 'hi' wanted=9");
+    }
+    struct script *script = script_create();
+    say_kick(script, "bob");
+    ask_by_http(stage, 100, script);
+    EXPECT(stage, "forward bob kick KICKED 'kicked by http' by http 192.0.2.7");
+    script = script_create();
+    say_count(script);
+    ask_by_http(stage, 101, script);
+    EXPECT(stage, "link query count room=261888");
+    link_number(stage, stage->tokens[0], 1, 5);
+    EXPECT(stage, "answer 101 results 0: OK n=5");
+    script = script_create();
+    say_kick(script, "bob");
+    link_submit(stage, 102, 0, 0, script);
+    EXPECT(stage, "answer 102 refused MALFORMED");
+}
+
 /* What waits for the store is not taken from there when a link ends, so it still counts. */
 static void questions_of_ended_links_count(void **state)
 {
@@ -367,9 +401,9 @@ static void a_push_has_n_names(void **state)
     command.push = &push;
     push.to = names;
     push.n_to = UINT16_MAX;
-    assert_null(instance_submit_fault(&submit, &stage->limits));
+    assert_null(instance_submit_fault(&submit, false, &stage->limits));
     push.n_to++;
-    assert_non_null(instance_submit_fault(&submit, &stage->limits));
+    assert_non_null(instance_submit_fault(&submit, false, &stage->limits));
 }
 
 static void a_push_to_nobody_reaches_nobody(void **state)
@@ -799,6 +833,7 @@ int main(void)
         stage_test(the_next_seq_may_come_while_one_is_running),
         stage_test(so_many_submits_of_a_link_and_no_more),
         stage_test(strangers_are_not_counted_with_others),
+        stage_test(who_asks_by_http_needs_no_link),
         stage_test(questions_of_ended_links_count),
         stage_test(a_new_incarnation_begins_its_lanes_anew),
         stage_test(a_call_is_replied_to_once),
