@@ -4,8 +4,8 @@
 # so it is part of packages only.
 set(from ${CMAKE_SOURCE_DIR}/cmake/package)
 find_program(GZIP gzip REQUIRED)
-set(packages usher usher-tools libusher0 libusher-backend0 libusher-dev python3-usher-backend)
-set(components broker tools client backend development python)
+set(packages usher usher-tools libusher0 libusher-backend0 libusher-dev python3-usher-backend usher-doc)
+set(components broker tools client backend development python documents)
 
 set(here ${CMAKE_BINARY_DIR}/package)
 file(MAKE_DIRECTORY ${here})
@@ -17,6 +17,15 @@ install(FILES ${from}/usher.service ${from}/usher.socket DESTINATION /lib/system
 install(FILES ${from}/usherd.yaml DESTINATION /etc/usher COMPONENT system EXCLUDE_FROM_ALL)
 install(FILES ${CMAKE_SOURCE_DIR}/docs/openapi.json DESTINATION /usr/share/doc/usher COMPONENT system
     EXCLUDE_FROM_ALL)
+# To look at a broker with; a program needs none of them.
+set(monitoring ${CMAKE_SOURCE_DIR}/broker/admin/monitoring)
+install(FILES ${monitoring}/grafana.json ${monitoring}/alerts.yaml
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/usher COMPONENT broker)
+# The book, lying as it does in the sources, so that its references lead somewhere.
+set(book ${CMAKE_INSTALL_DATADIR}/doc/usher-doc)
+install(FILES ${CMAKE_SOURCE_DIR}/README.md DESTINATION ${book} COMPONENT documents EXCLUDE_FROM_ALL)
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/docs DESTINATION ${book} COMPONENT documents EXCLUDE_FROM_ALL
+    PATTERN man EXCLUDE)
 foreach(package component IN ZIP_LISTS packages components)
     set(group ${component})
     if(component STREQUAL "broker")
@@ -76,6 +85,10 @@ set(CPACK_DEBIAN_PYTHON_PACKAGE_SECTION python)
 set(CPACK_DEBIAN_PYTHON_PACKAGE_DEPENDS "python3 (>= 3.11), python3-protobuf (>= 3.21)")
 set(CPACK_DEBIAN_PYTHON_PACKAGE_SHLIBDEPS OFF)
 
+set(CPACK_DEBIAN_DOCUMENTS_PACKAGE_ARCHITECTURE all)
+set(CPACK_DEBIAN_DOCUMENTS_PACKAGE_SECTION doc)
+set(CPACK_DEBIAN_DOCUMENTS_PACKAGE_SHLIBDEPS OFF)
+
 set(CPACK_DEBIAN_BROKER_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_BROKER_PACKAGE_DEPENDS "adduser, init-system-helpers (>= 1.54~)")
 set(CPACK_DEBIAN_BROKER_PACKAGE_RECOMMENDS "usher-tools")
@@ -107,4 +120,6 @@ describe(DEVELOPMENT "usher message broker, development files"
     "This package has headers, a static libusher and files for pkg-config and CMake.")
 describe(PYTHON "usher message broker, Python library for services"
     "This package has usher_backend, with which services are written on asyncio.")
+describe(DOCUMENTS "usher message broker, documentation"
+    "This package has the book: tutorial, protocol, libraries, operation and why.")
 include(CPack)

@@ -12,6 +12,7 @@ The module that protoc generates keeps its schema in a pool of its own: a progra
 backend.proto of its own, or that of another version of usher."""
 
 import base64
+import gzip
 import hashlib
 import io
 import os
@@ -121,12 +122,15 @@ def build_sdist(sdist_directory, config_settings=None):
     top = f"{NAME}-{version_of('.')}"
     names = ["PKG-INFO", "LICENSE", *KEPT]
     names += [f"{NAME}/{name}" for name in sorted(os.listdir(NAME)) if "__pycache__" not in name]
-    with tarfile.open(os.path.join(sdist_directory, f"{top}.tar.gz"), "w:gz") as out:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as out:
         for name in names:
             data = read(name)
             entry = tarfile.TarInfo(f"{top}/{name}")
             entry.size, entry.mode = len(data), 0o644
             out.addfile(entry, io.BytesIO(data))
+    with open(os.path.join(sdist_directory, f"{top}.tar.gz"), "wb") as file:
+        file.write(gzip.compress(plain.getvalue(), 9, mtime=0))
     return f"{top}.tar.gz"
 
 
