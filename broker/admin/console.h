@@ -2,7 +2,7 @@
 #ifndef USHER_ADMIN_CONSOLE_H
 #define USHER_ADMIN_CONSOLE_H
 
-/* The files of broker/admin/console/, made part of the program by console_table.py at build. */
+/* The files of broker/admin/console/, made part of the program by console_table.cmake at build. */
 
 #include <stddef.h>
 

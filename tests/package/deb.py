@@ -248,6 +248,7 @@ def keep_packages(packages, folder):
             "libusher0",
             "python3-usher-backend",
             "usher",
+            "usher-doc",
             "usher-tools",
         ],
         "the packages",

@@ -5,16 +5,18 @@ import glob
 import os
 import shutil
 import subprocess
-import tempfile
+import sys
 
 from usherplay import check
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fresh"))
+from root import SKIPPED, make_overlay, namespaces_work, show  # noqa: E402, F401
 
 BUILD = os.path.dirname(os.environ.get("USHER_BIN", "build/release/bin"))
 CONFIG = "/etc/usher/usherd.yaml"
 NEW = "9.9.9"
 BROKER, TOOLS = ["broker", "system"], ["tools", "tools_papers"]
 PYTHON = ["python", "python_papers"]
-SKIPPED = 77
 
 
 def run(*command, **options):
@@ -47,44 +49,3 @@ def build_packages(folder, version=None, components=None):
 
 def install(*packages):
     run("dpkg", "--force-unsafe-io", "--install", *packages)
-
-
-def make_overlay(folder):
-    """Gives the root that is to be, and where what is changed in it can be found."""
-    layers = os.path.join(folder, "layers")
-    os.mkdir(layers)
-    run("mount", "-t", "tmpfs", "tmpfs", layers)
-    places = {name: os.path.join(layers, name) for name in ("upper", "work", "root")}
-    for place in places.values():
-        os.mkdir(place)
-    run(
-        "mount",
-        "-t",
-        "overlay",
-        "overlay",
-        "-o",
-        f"lowerdir=/,upperdir={places['upper']},workdir={places['work']}",
-        places["root"],
-    )
-    return places["root"], places["upper"]
-
-
-def show(root, folder):
-    """`folder` is seen below that root by the same name."""
-    os.makedirs(root + folder, exist_ok=True)
-    run("mount", "--bind", folder, root + folder)
-
-
-def namespaces_work():
-    probe = (
-        "mount -t tmpfs tmpfs $1 && mkdir $1/u $1/w $1/r && "
-        "mount -t overlay o -o lowerdir=/,upperdir=$1/u,workdir=$1/w $1/r"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        return (
-            subprocess.run(
-                ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", probe, "sh", folder],
-                capture_output=True,
-            ).returncode
-            == 0
-        )

@@ -758,6 +758,14 @@ static void fin_and_reset(uint16_t port)
     close(fd);
 }
 
+/* Only the nng of Debian 12 loses a listener to a visitor who leaves; a newer one cannot be made to
+ * here. */
+static void skip_unless_listeners_die(void)
+{
+    if (strncmp(nng_version(), "1.5.", 4) != 0)
+        skip();
+}
+
 /* To come and leave at once is all it takes, unless nng was too slow or too quick to meet both
  * together: then it only pauses for a tenth of a second. Port 0 is the ipc path. */
 /* The gate keeps visits from nng, so it is taken away: the repair puts it back. */
@@ -777,6 +785,7 @@ static void kill_listener(struct service *service, uint16_t port)
 
 static void repairs_a_dead_ipc_listener(void **state)
 {
+    skip_unless_listeners_die();
     struct service *service = service_open(ANSWER_AT_ONCE, 4);
     nng_socket old = dial(service->url);
     assert_answers(old, "a", "a");
@@ -820,6 +829,7 @@ static int visit_place(const struct place *place, const void *said, size_t size)
  * poller busy. Whether nng meets the moment is up to chance, so it is tried. */
 static void takes_away_what_a_dead_listener_keeps(void **state)
 {
+    skip_unless_listeners_die();
     static const uint8_t header[8] = {0, 'S', 'P', 0, 0, VISITOR_REQ, 0, 0};
     enum { TRIES = 40, PEERS = 8 };
     struct service *service = service_open(ANSWER_AT_ONCE, 4);
@@ -1035,6 +1045,7 @@ static void the_silent_wait_in_a_room_of_their_own(void **state)
 /* Another one listens where the dead one is bound, and who was there stays. */
 static void repairs_a_dead_tcp_listener_where_it_was(void **state)
 {
+    skip_unless_listeners_die();
     static const uint8_t header[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
     char url[64];
     struct service *service = service_at(url);
@@ -1055,6 +1066,7 @@ static void repairs_a_dead_tcp_listener_where_it_was(void **state)
 
 static void moves_from_a_dead_tcp_listener_to_the_next_url(void **state)
 {
+    skip_unless_listeners_die();
     struct service *service = malloc(sizeof(*service));
     service_init(service, ANSWER_AT_ONCE);
     char urls[2][64], error[256];
