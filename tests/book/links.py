@@ -13,6 +13,7 @@ knows; signals that the system or usherd does not know, and those of usherd that
 
 import collections
 import glob
+import json
 import os
 import re
 import signal
@@ -113,6 +114,10 @@ class Source:
         self.admin = "".join(
             self.text(name) for name in self.files if re.match(r"broker/(admin|operate)/", name)
         )
+        self.http_paths = [
+            re.sub(r"\{\w+\}", r"[^/]+", path.removeprefix("/v1"))
+            for path in json.loads(self.text("docs/openapi.json"))["paths"]
+        ]
         self.known_titles = {}
         self.words = set(self.numbers)
         for name in self.files:

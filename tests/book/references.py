@@ -112,6 +112,9 @@ def requests(source, page, text):
     for found in re.finditer(r"(?<![\w.])/api/([a-z_-]+)", text):
         if not re.search(rf"/api/{re.escape(found[1])}\b|\"{re.escape(found[1])}\"", source.admin):
             yield found.start(), f"no request /api/{found[1]}"
+    for found in re.finditer(r"(?:(?<![\w.])/v1|\$AT)((?:/[\w{}.:$~-]+)+)", text):
+        if not any(re.fullmatch(path, found[1]) for path in source.http_paths):
+            yield found.start(), f"no request /v1{found[1]}"
 
 
 def figures(source, page, text):
@@ -214,6 +217,8 @@ PLANTED = (
     ("page for `UsherNothing`", "no alert UsherNothing"),
     ("set USHER_NOTHING_AT_ALL", "no source knows USHER_NOTHING_AT_ALL"),
     ("ask `/api/nothing`", "no request /api/nothing"),
+    ("ask `/v1/nothing`", "no request /v1/nothing"),
+    ("ask `$AT/sessions/ann/nothing`", "no request /v1/sessions/ann/nothing"),
     (
         "| memory | 12,345 | [5](performance.md#5-many-users) |\n",
         "12,345 is not in performance.md#5-many-users",
@@ -222,7 +227,7 @@ PLANTED = (
 SOUND = """# 1. One
 
 [protocol.md](protocol.md), 2.6, section 1, `docs/performance.md` section 5, [decision 35](decisions/0035-memory-of-an-idle-user.md),
-`usher_sessions`, usher_client_create, `UsherDown`, USHER_LINK, `/api/rooms`, docs/protocol.md part 2
+`usher_sessions`, usher_client_create, `UsherDown`, USHER_LINK, `/api/rooms`, `/v1/rooms/match:1/open`, docs/protocol.md part 2
 
 | memory | 466 bytes | [5](performance.md#5-many-users) |
 """
