@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdalign.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "backend.pb-c.h"
@@ -404,4 +405,30 @@ int record_unpack_position(struct bytes bytes, uint64_t *epoch_last, uint64_t *p
     *epoch_last = record_event_seq(body.data);
     *presence_last = record_event_seq(body.data + RECORD_EVENT_KEY_BYTES);
     return 0;
+}
+
+/* --- how far a reader has come ------------------------------------------------------------- */
+
+size_t record_cursor_key(const char *reader, char key[RECORD_CURSOR_KEY_BYTES_MAX + 1])
+{
+    return (size_t)snprintf(key, RECORD_CURSOR_KEY_BYTES_MAX + 1, "cursor/%s", reader);
+}
+
+void record_pack_cursor(const char *reader, uint64_t seq, uint8_t out[RECORD_CURSOR_BYTES])
+{
+    char key[RECORD_CURSOR_KEY_BYTES_MAX + 1];
+    record_cursor_key(reader, key);
+    record_event_key(seq, out + RECORD_HEADER_BYTES);
+    header_write(out, bytes_of_text(key), RECORD_CURSOR_BYTES - RECORD_HEADER_BYTES);
+}
+
+int record_unpack_cursor(const char *reader, struct bytes bytes, uint64_t *seq)
+{
+    char key[RECORD_CURSOR_KEY_BYTES_MAX + 1];
+    struct bytes body;
+    record_cursor_key(reader, key);
+    if (bytes.size != RECORD_CURSOR_BYTES || header_check(bytes_of_text(key), bytes, &body) < 0)
+        return -EUCLEAN;
+    *seq = record_event_seq(body.data);
+    return *seq <= STORE_COUNT_MAX ? 0 : -EUCLEAN;
 }

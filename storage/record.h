@@ -15,6 +15,7 @@
  *   inboxes    name, NUL                           InboxRecord
  *              name, NUL, seq, 8 bytes             MessageRecord
  *   meta       "position"                          both counters, 8 bytes each
+ *              "cursor/", reader                   how far that one has come, 8 bytes
  *              "schema"                            the version as text, without a header
  *
  * Numbers in keys are big-endian, so byte order is number order, and an inbox is its head followed
@@ -39,6 +40,8 @@ enum {
     RECORD_INBOX_KEY_BYTES_MAX = STORE_NAME_BYTES_MAX + 1 + RECORD_EVENT_KEY_BYTES,
     RECORD_MESSAGE_BYTES_MAX = STORE_PAYLOAD_BYTES_MAX + RECORD_BYTES_MAX,
     RECORD_POSITION_BYTES = RECORD_HEADER_BYTES + 16,
+    RECORD_CURSOR_BYTES = RECORD_HEADER_BYTES + 8,
+    RECORD_CURSOR_KEY_BYTES_MAX = 7 + STORE_READER_BYTES_MAX,
 };
 
 /* Gives how many bytes of `out` are used, or -EINVAL for a record that breaks the limits of
@@ -77,6 +80,11 @@ int record_inbox_seq(const char *user, struct bytes key, uint64_t *seq);
 void record_pack_position(uint64_t epoch_last, uint64_t presence_last,
                           uint8_t out[RECORD_POSITION_BYTES]);
 int record_unpack_position(struct bytes bytes, uint64_t *epoch_last, uint64_t *presence_last);
+
+/* Of a reader: gives the size of the key. */
+size_t record_cursor_key(const char *reader, char key[RECORD_CURSOR_KEY_BYTES_MAX + 1]);
+void record_pack_cursor(const char *reader, uint64_t seq, uint8_t out[RECORD_CURSOR_BYTES]);
+int record_unpack_cursor(const char *reader, struct bytes bytes, uint64_t *seq);
 
 /* A presence seq as key: big-endian, so that byte order is number order. */
 void record_event_key(uint64_t seq, uint8_t key[RECORD_EVENT_KEY_BYTES]);

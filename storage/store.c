@@ -171,6 +171,21 @@ int store_drop_inboxes(struct store *store)
     return write_done(store, store->ops->drop_inboxes(store));
 }
 
+static bool reader_is_usable(const char *reader)
+{
+    return reader[0] != '\0' && record_text_fits(reader, STORE_READER_BYTES_MAX);
+}
+
+int store_put_cursor(struct store *store, const char *reader, uint64_t seq)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    if (!reader_is_usable(reader) || seq > STORE_COUNT_MAX)
+        return write_done(store, -EINVAL);
+    return write_done(store, store->ops->put_cursor(store, reader, seq));
+}
+
 int store_commit(struct store *store, uint64_t epoch_last)
 {
     int result = write_check(store);
@@ -278,6 +293,11 @@ int store_read_events(struct store *store, uint64_t after, size_t limit, store_e
                       void *context, struct store_position *position)
 {
     return store->ops->read_events(store, after, limit, each, context, position);
+}
+
+int store_get_cursor(struct store *store, const char *reader, uint64_t *seq)
+{
+    return reader_is_usable(reader) ? store->ops->get_cursor(store, reader, seq) : -ENOENT;
 }
 
 int store_read_inbox(struct store *store, const char *user, struct saved_inbox *inbox,

@@ -33,6 +33,7 @@ enum {
     STORE_CLIENT_BYTES_MAX = 64,
     STORE_TRANSPORT_BYTES_MAX = 8,
     STORE_ROOMS_BYTES_MAX = 1055,
+    STORE_READER_BYTES_MAX = 32,
     STORE_PAYLOAD_BYTES_MAX = 1 << 30, /* of a saved message */
     STORE_ERROR_BYTES_MAX = 256,
 };
@@ -164,6 +165,10 @@ int store_put_session(struct store *store, const char *user, const struct sessio
 int store_delete_session(struct store *store, const char *user); /* -ENOENT is not an error here */
 int store_append_event(struct store *store, struct presence_event *event); /* sets event->seq */
 
+/* How far that reader of the presence stream has come, for its next start; a later one replaces it,
+ * a lower seq too. Takes no space to speak of, so it fits where an update of a session does. */
+int store_put_cursor(struct store *store, const char *reader, uint64_t seq);
+
 /* The saved inboxes are written by an orderly stop and dropped by the start that has read them.
  * Messages are put in order of seq. Dropping takes no space of its own. What is put copies its
  * bytes; a second put under the same user or seq replaces the first. */
@@ -207,6 +212,9 @@ int store_list_sessions(struct store *store, const char *prefix, const char *aft
 typedef bool store_event_each(void *context, const struct presence_event *event);
 int store_read_events(struct store *store, uint64_t after, size_t limit, store_event_each *each,
                       void *context, struct store_position *position);
+
+/* What was put last for that reader. 0; -ENOENT: nothing yet; -EUCLEAN. */
+int store_get_cursor(struct store *store, const char *reader, uint64_t *seq);
 
 /* The saved inbox of the user, and its messages in order of seq until `each` returns false. name
  * and payload are valid during the call. 0, -ENOENT when none was saved, -EUCLEAN. */

@@ -31,6 +31,7 @@ enum {
     HEIGHT_MAX = 18, /* enough for 4^18 names, a level holds a quarter of the one below */
     RING_START = 64,
     INBOX_CHAINS = 1024,
+    CURSORS_MAX = 4,
 };
 
 struct session_node {
@@ -58,6 +59,11 @@ struct inbox_entry {
     uint8_t bytes[];              /* name and payload */
 };
 
+struct cursor {
+    char reader[STORE_READER_BYTES_MAX + 1]; /* "": none */
+    uint64_t seq;
+};
+
 struct memory_store {
     struct store base;
     uint64_t events_kept_max; /* set once */
@@ -70,6 +76,7 @@ struct memory_store {
     uint64_t events_pending_count;
     struct inbox_entry *inboxes_pending;
     struct inbox_entry **inboxes_pending_end;
+    struct cursor cursor_pending;
     uint64_t random;
 
     /* shared, changed by the writer under the mutex */
@@ -79,6 +86,7 @@ struct memory_store {
     struct event_node **ring; /* the event of a seq is in slot seq % ring_slots */
     uint64_t ring_slots;
     struct inbox_entry *inboxes[INBOX_CHAINS];
+    struct cursor cursors[CURSORS_MAX];
 
     /* shared, changed by any thread under the mutex */
     int fault;         /* what commits fail with; 0: they do not */
@@ -288,6 +296,7 @@ static void pending_reset(struct memory_store *store)
     store->events_pending_count = 0;
     store->inboxes_pending = NULL;
     store->inboxes_pending_end = &store->inboxes_pending;
+    store->cursor_pending.reader[0] = '\0';
 }
 
 /* Nothing is left of the transaction before. */
@@ -437,6 +446,27 @@ static int memory_drop_inboxes(struct store *base)
     return 0;
 }
 
+/* The place of that reader, or a free one; NULL: there is none. */
+static struct cursor *cursor_find(struct memory_store *store, const char *reader)
+{
+    for (size_t i = 0; i < CURSORS_MAX; i++)
+        if (store->cursors[i].reader[0] == '\0' || strcmp(store->cursors[i].reader, reader) == 0)
+            return &store->cursors[i];
+    return NULL;
+}
+
+/* One in a transaction, which is all that anybody puts. */
+static int memory_put_cursor(struct store *base, const char *reader, uint64_t seq)
+{
+    struct memory_store *store = memory_of(base);
+    CHECK(strlen(reader) <= STORE_READER_BYTES_MAX);
+    if (cursor_find(store, reader) == NULL)
+        return -ENOSPC;
+    strcpy(store->cursor_pending.reader, reader);
+    store->cursor_pending.seq = seq;
+    return 0;
+}
+
 static void memory_abort(struct store *base)
 {
     struct memory_store *store = memory_of(base);
@@ -491,11 +521,19 @@ static void pending_apply(struct memory_store *store)
     }
 }
 
+static void cursor_apply(struct memory_store *store)
+{
+    const struct cursor *pending = &store->cursor_pending;
+    if (pending->reader[0] != '\0')
+        *cursor_find(store, pending->reader) = *pending;
+}
+
 /* Takes the pending changes over; they are gone from the list then. */
 static void commit_apply(struct memory_store *store, uint64_t epoch_last)
 {
     uint64_t last = store->position.presence_last + store->events_pending_count;
     pending_apply(store);
+    cursor_apply(store);
     pending_reset(store);
     CHECK(store->position.presence_last == last);
     if (epoch_last > store->position.epoch_last)
@@ -616,6 +654,20 @@ static int memory_read_events(struct store *base, uint64_t after, size_t limit,
     return 0;
 }
 
+static int memory_get_cursor(struct store *base, const char *reader, uint64_t *seq)
+{
+    struct memory_store *store = memory_of(base);
+    int result = read_begin(store);
+    if (result < 0)
+        return result;
+    const struct cursor *cursor = cursor_find(store, reader);
+    bool found = cursor != NULL && cursor->reader[0] != '\0';
+    if (found)
+        *seq = cursor->seq;
+    read_end(store);
+    return found ? 0 : -ENOENT;
+}
+
 static int memory_read_inbox(struct store *base, const char *user, struct saved_inbox *inbox,
                              store_message_each *each, void *context)
 {
@@ -663,12 +715,14 @@ static const struct store_ops memory_ops = {
     .put_inbox = memory_put_inbox,
     .put_message = memory_put_message,
     .drop_inboxes = memory_drop_inboxes,
+    .put_cursor = memory_put_cursor,
     .commit = memory_commit,
     .abort = memory_abort,
     .position = memory_position,
     .look_up = memory_look_up,
     .list_sessions = memory_list_sessions,
     .read_events = memory_read_events,
+    .get_cursor = memory_get_cursor,
     .read_inbox = memory_read_inbox,
 };
 

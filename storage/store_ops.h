@@ -30,6 +30,7 @@ struct store_ops {
     int (*put_inbox)(struct store *store, const char *user, const struct saved_inbox *inbox);
     int (*put_message)(struct store *store, const char *user, const struct saved_message *message);
     int (*drop_inboxes)(struct store *store);
+    int (*put_cursor)(struct store *store, const char *reader, uint64_t seq);
     int (*commit)(struct store *store, uint64_t epoch_last);
     void (*abort)(struct store *store);
     void (*rest)(struct store *store); /* NULL: there is nothing to give back */
@@ -41,6 +42,7 @@ struct store_ops {
                          bool *more);
     int (*read_events)(struct store *store, uint64_t after, size_t limit, store_event_each *each,
                        void *context, struct store_position *position);
+    int (*get_cursor)(struct store *store, const char *reader, uint64_t *seq);
     int (*read_inbox)(struct store *store, const char *user, struct saved_inbox *inbox,
                       store_message_each *each, void *context);
 };

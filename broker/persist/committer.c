@@ -29,6 +29,11 @@
  * the store has had REST_CHANGES changes since, which is seldom enough to cost nothing, and when
  * nothing has changed for a while.
  *
+ * How far the webhook has come is kept beside what is committed anyway, since a sync for each
+ * answer of a receiver would cost as much as a login does; it may be late, for then the receiver
+ * only hears again what it has. It must not be in the way of a store that is full: what was refused
+ * with it is tried without.
+ *
  * A store whose file could not be opened anew after a failure is tried once a second also when
  * nobody wants to change anything, so that those who only read have it back too. And whether its
  * files are still there is looked at as often, so that it is noticed before somebody logs in. */
@@ -44,6 +49,8 @@ struct committer {
     bool unreadable;         /* the last transaction failed for another reason than room */
     unsigned refusals;       /* for lack of room, of the present list */
     uint64_t unrested;       /* changes since the store gave memory back */
+    bool keeping;            /* `kept` is to be written */
+    uint64_t kept;
     struct lock lock;
     pthread_cond_t more, idle;
     /* under lock */
@@ -51,6 +58,8 @@ struct committer {
     uint32_t waiting;
     bool busy;
     bool closing;
+    bool to_keep; /* `keep` is newer than `kept` */
+    uint64_t keep;
     /* written by the thread, for whoever looks */
     _Atomic int shown_error;                                /* of the last transaction */
     _Atomic uint64_t failing_since_ms, failed_ms, began_ms; /* 0: it is not */
@@ -86,6 +95,26 @@ void committer_submit(struct committer *committer, struct change *change)
         pthread_cond_signal(&committer->more);
 }
 
+void committer_keep(struct committer *committer, uint64_t seq)
+{
+    CHECK(committer->options.reader != NULL);
+    lock_take(&committer->lock);
+    committer->keep = seq;
+    committer->to_keep = true;
+    lock_give(&committer->lock);
+}
+
+/* Under the lock. */
+static void take_kept(struct committer *committer)
+{
+    CHECK(lock_held(&committer->lock));
+    if (!committer->to_keep)
+        return;
+    committer->kept = committer->keep;
+    committer->keeping = true;
+    committer->to_keep = false;
+}
+
 static int store_change(struct store *store, struct change *change)
 {
     int error = change->remove ? store_delete_session(store, change->event.user)
@@ -93,9 +122,11 @@ static int store_change(struct store *store, struct change *change)
     return error != 0 ? error : store_append_event(store, &change->event);
 }
 
-/* One transaction for the whole list. */
-static int store_list(const struct committer_options *options, struct change *list, uint64_t *count)
+/* One transaction for the whole list, and for how far the reader has come when `keeps`. */
+static int store_list(const struct committer *committer, struct change *list, bool keeps,
+                      uint64_t *count)
 {
+    const struct committer_options *options = &committer->options;
     struct store *store = options->store;
     int error = store_begin(store);
     if (error != 0)
@@ -108,14 +139,25 @@ static int store_list(const struct committer_options *options, struct change *li
         }
         (*count)++;
     }
+    if (keeps)
+        (void)store_put_cursor(store, options->reader,
+                               committer->kept); /* commit says how it went */
     return store_commit(store, atomic_load(options->epoch_last));
 }
 
-static int store_all(const struct committer_options *options, struct change *list, uint64_t *count)
+static int store_all(struct committer *committer, struct change *list, uint64_t *count)
 {
+    const struct committer_options *options = &committer->options;
     unsigned block = options->runner->index;
     uint64_t began_ns = env_monotonic_ns(options->env);
-    int error = store_list(options, list, count);
+    bool keeps = committer->keeping;
+    int error = store_list(committer, list, keeps, count);
+    if (store_is_full(error) && keeps && list != NULL) {
+        keeps = false;
+        *count = 0;
+        error = store_list(committer, list, false, count);
+    }
+    committer->keeping = committer->keeping && !(keeps && error == 0);
     if (error == 0) {
         metrics_record(options->metrics, block, HISTOGRAM_commit_latency,
                        env_monotonic_ns(options->env) - began_ns);
@@ -172,7 +214,7 @@ static void commit(struct committer *committer, struct change *list)
 {
     const struct committer_options *options = &committer->options;
     uint64_t count = 0;
-    int error = store_all(options, list, &count);
+    int error = store_all(committer, list, &count);
     if (store_is_full(error) && list->next != NULL && committer->refusals < REFUSALS_MAX) {
         struct change *second = cut(list);
         commit(committer, list);
@@ -224,6 +266,7 @@ bool committer_step(struct committer *committer)
     committer->first = committer->last = NULL;
     committer->waiting = 0;
     committer->busy = list != NULL;
+    take_kept(committer);
     lock_give(&committer->lock);
     committer->refusals = 0;
     if (list != NULL) {
@@ -248,6 +291,20 @@ static void probe(struct committer *committer)
                               memory_order_relaxed);
 }
 
+/* Nobody else has anything to be stored. */
+static void keep(struct committer *committer)
+{
+    uint64_t count = 0;
+    lock_take(&committer->lock);
+    take_kept(committer);
+    lock_give(&committer->lock);
+    if (!committer->keeping)
+        return;
+    int error = store_all(committer, NULL, &count);
+    take_time(committer);
+    report(committer, error, count);
+}
+
 /* Nothing was to be done for a while. */
 static void be_idle(struct committer *committer)
 {
@@ -257,6 +314,7 @@ static void be_idle(struct committer *committer)
     }
     if (committer->unrested > 0)
         rest(committer);
+    keep(committer);
     int error = store_look(committer->options.store);
     if (error != 0) {
         take_time(committer);
@@ -300,6 +358,7 @@ static void *run(void *argument)
         open = committer->first != NULL || !committer->closing;
         lock_give(&committer->lock);
     }
+    keep(committer);
     thread_end(&committer->mark);
     return NULL;
 }

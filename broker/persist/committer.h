@@ -20,6 +20,7 @@ struct committer_options {
     struct scheduler *scheduler; /* of the turns that wait: scheduler_resume, with the change */
     struct runner *runner;       /* its thread's own, with beats */
     const _Atomic uint64_t *epoch_last;
+    const char *reader; /* of committer_keep; NULL: nobody calls it */
     /* These changes are synced, in the order of the stream; before their turns go on. */
     void (*stored)(void *context, struct runner *runner, const struct change *list);
     void *context;
@@ -33,6 +34,11 @@ void committer_prod(struct committer *committer);
 
 /* Takes the change; the actor is held until it is done. */
 void committer_submit(struct committer *committer, struct change *change);
+
+/* How far the one who reads the stream beside us has come: kept with the next transaction, or
+ * within a second when there is none, or by committer_close. A later one replaces it. A full store
+ * keeps it later. Any thread; blocks on nothing. */
+void committer_keep(struct committer *committer, uint64_t seq);
 
 /* Commits what waits, on the calling thread: what the thread does in a loop, and the simulation
  * when its schedule says so. False: nothing waited. */

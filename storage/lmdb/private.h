@@ -139,6 +139,7 @@ int lmdb_append_event(struct store *base, struct presence_event *event);
 int lmdb_put_inbox(struct store *base, const char *user, const struct saved_inbox *inbox);
 int lmdb_put_message(struct store *base, const char *user, const struct saved_message *message);
 int lmdb_drop_inboxes(struct store *base);
+int lmdb_put_cursor(struct store *base, const char *reader, uint64_t seq);
 int lmdb_commit(struct store *base, uint64_t epoch_last);
 void lmdb_abort(struct store *base);
 void lmdb_rest(struct store *base);
@@ -150,6 +151,7 @@ int lmdb_list_sessions(struct store *base, const struct store_query *query,
                        bool *more);
 int lmdb_read_events(struct store *base, uint64_t after, size_t limit, store_event_each *each,
                      void *context, struct store_position *position);
+int lmdb_get_cursor(struct store *base, const char *reader, uint64_t *seq);
 int lmdb_read_inbox(struct store *base, const char *user, struct saved_inbox *inbox,
                     store_message_each *each, void *context);
 

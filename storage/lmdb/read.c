@@ -199,6 +199,23 @@ int lmdb_read_events(struct store *base, uint64_t after, size_t limit, store_eve
     return result;
 }
 
+int lmdb_get_cursor(struct store *base, const char *reader, uint64_t *seq)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    char key_bytes[RECORD_CURSOR_KEY_BYTES_MAX + 1];
+    MDB_txn *transaction;
+    MDB_val value;
+    int result = read_begin(store, &transaction);
+    if (result < 0)
+        return result;
+    MDB_val key = {record_cursor_key(reader, key_bytes), key_bytes};
+    result = lmdb_translate(mdb_get(transaction, store->meta, &key, &value));
+    if (result == 0)
+        result = record_unpack_cursor(reader, lmdb_bytes_of_value(&value), seq);
+    read_end(store, transaction);
+    return result;
+}
+
 /* The messages behind the head that the cursor is on. */
 static int inbox_walk(MDB_cursor *cursor, const char *user, store_message_each *each, void *context)
 {

@@ -53,6 +53,7 @@ static const struct store_ops lmdb_ops = {
     .put_inbox = lmdb_put_inbox,
     .put_message = lmdb_put_message,
     .drop_inboxes = lmdb_drop_inboxes,
+    .put_cursor = lmdb_put_cursor,
     .commit = lmdb_commit,
     .abort = lmdb_abort,
     .rest = lmdb_rest,
@@ -60,6 +61,7 @@ static const struct store_ops lmdb_ops = {
     .look_up = lmdb_look_up,
     .list_sessions = lmdb_list_sessions,
     .read_events = lmdb_read_events,
+    .get_cursor = lmdb_get_cursor,
     .read_inbox = lmdb_read_inbox,
 };
 
@@ -75,6 +77,7 @@ const struct store_ops lmdb_reader_ops = {
     .look_up = lmdb_look_up,
     .list_sessions = lmdb_list_sessions,
     .read_events = lmdb_read_events,
+    .get_cursor = lmdb_get_cursor,
     .read_inbox = lmdb_read_inbox,
 };
 

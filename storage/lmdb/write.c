@@ -173,6 +173,22 @@ int lmdb_drop_inboxes(struct store *base)
     return lmdb_translate(mdb_drop(store->transaction, store->inboxes, 0));
 }
 
+/* Some bytes, which replace as many from the second time on. */
+int lmdb_put_cursor(struct store *base, const char *reader, uint64_t seq)
+{
+    struct lmdb_store *store = lmdb_of(base);
+    char key_bytes[RECORD_CURSOR_KEY_BYTES_MAX + 1];
+    uint8_t bytes[RECORD_CURSOR_BYTES];
+    int result = lmdb_space_take(store, SPACE_KEEPS, sizeof(bytes));
+    if (result < 0)
+        return result;
+    record_pack_cursor(reader, seq, bytes);
+    MDB_val key = {record_cursor_key(reader, key_bytes), key_bytes};
+    MDB_val value = {sizeof(bytes), bytes};
+    store->changed = true;
+    return lmdb_translate(mdb_put(store->transaction, store->meta, &key, &value, 0));
+}
+
 void lmdb_abort(struct store *base)
 {
     struct lmdb_store *store = lmdb_of(base);

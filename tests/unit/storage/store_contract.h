@@ -867,6 +867,46 @@ static inline void contract_model(void **state)
     model_compare(fixture->store, &committed);
 }
 
+/* --- how far readers have come ------------------------------------------------------------ */
+
+static inline void contract_cursors(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    uint64_t seq = 7;
+    assert_int_equal(store_get_cursor(store, "hook", &seq), -ENOENT);
+    assert_int_equal(store_put_cursor(store, "hook", 1), -EINVAL); /* no transaction */
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_put_cursor(store, "hook", 5), 0);
+    assert_int_equal(store_get_cursor(store, "hook", &seq), -ENOENT);
+    store_abort(store);
+    assert_int_equal(store_get_cursor(store, "hook", &seq), -ENOENT);
+    for (uint64_t wanted = 9; wanted > 3; wanted -= 3) { /* lower ones too */
+        assert_int_equal(store_begin(store), 0);
+        assert_int_equal(store_put_cursor(store, "hook", wanted), 0);
+        assert_int_equal(store_commit(store, 0), 0);
+        if (fixture->contract->keeps)
+            contract_reopen(fixture);
+        store = fixture->store;
+        assert_int_equal(store_get_cursor(store, "hook", &seq), 0);
+        assert_int_equal(seq, wanted);
+        assert_int_equal(store_get_cursor(store, "other", &seq), -ENOENT);
+    }
+    char long_name[STORE_READER_BYTES_MAX + 2];
+    memset(long_name, 'x', sizeof(long_name) - 1);
+    long_name[sizeof(long_name) - 1] = '\0';
+    const char *const wrong[] = {"", long_name};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(store_begin(store), 0);
+        assert_int_equal(store_put_cursor(store, wrong[i], 1), -EINVAL);
+        assert_int_equal(store_commit(store, 0), -EINVAL);
+        assert_int_equal(store_get_cursor(store, wrong[i], &seq), -ENOENT);
+    }
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_put_cursor(store, "hook", STORE_COUNT_MAX + 1), -EINVAL);
+    store_abort(store);
+}
+
 /* --- readers beside the writer ----------------------------------------------------------- */
 
 enum { THREADS_COMMITS = 400, THREADS_READERS = 2 };
@@ -934,6 +974,7 @@ static inline void contract_threads(void **state)
 #define CONTRACT_TESTS(setup)                                                                      \
     CONTRACT_TEST(contract_new_is_empty, setup), CONTRACT_TEST(contract_put_get_delete, setup),    \
         CONTRACT_TEST(contract_look_up, setup), CONTRACT_TEST(contract_rooms, setup),              \
+        CONTRACT_TEST(contract_cursors, setup),                                                    \
         CONTRACT_TEST(contract_order_within_a_transaction, setup),                                 \
         CONTRACT_TEST(contract_list_pages, setup),                                                 \
         CONTRACT_TEST(contract_list_long_arguments, setup),                                        \
