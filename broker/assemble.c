@@ -15,6 +15,7 @@
 #include "persist/committer.h"
 #include "persist/queries.h"
 #include "watch/watch.h"
+#include "webhook/webhook.h"
 
 /* The parts of a broker that are the same whoever brings clock, store, clients and backends: put
  * together and taken apart here, started by nobody. broker.c adds the real edges and the threads;
@@ -175,6 +176,7 @@ static int open_committer(struct broker *broker)
         .scheduler = broker->scheduler,
         .runner = &thread->runner,
         .epoch_last = &broker->counters.epoch_last,
+        .reader = WEBHOOK_READER,
         .stored = egress_stored,
         .context = &broker->egress,
     };
@@ -222,6 +224,9 @@ static int open_admission(struct broker *broker)
         .options = broker->options,
         .limits = &broker->limits,
         .env = broker->env,
+        .log = broker->log,
+        .metrics = broker->metrics,
+        .block = thread_place(broker->counts, ROLE_OTHERS),
         .homes = broker->counts.io,
         .wake = wake_home,
         .registry = broker->registry,

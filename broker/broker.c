@@ -11,6 +11,7 @@
 #include "door/admission.h"
 #include "operate/connections.h"
 #include "operate/operators.h"
+#include "operate/presence_json.h"
 #include "persist/committer.h"
 #include "persist/queries.h"
 #include "persist/restore.h"
@@ -18,6 +19,7 @@
 #include "process/await.h"
 #include "process/failure.h"
 #include "process/notify.h"
+#include "webhook/webhook.h"
 
 /* The composition root: makes the parts, wires them, starts and stops them in order.
  *
@@ -29,6 +31,9 @@
 /* In which a slow phone has done what is next, its handshake or its Login: before that it goes for
  * no newcomer. */
 enum { STRANGER_AGE_MS = 1000 };
+
+/* For how long a stop tells the webhook what it has caused itself. */
+enum { WEBHOOK_STOP_MS = 2000 };
 
 int broker_open_net(struct broker *broker, char *error)
 {
@@ -126,6 +131,32 @@ static int open_store(struct store **store, const struct options *options, struc
     return failed;
 }
 
+static void keep_cursor(void *context, uint64_t seq)
+{
+    committer_keep(((struct broker *)context)->committer, seq);
+}
+
+static int open_webhook(struct broker *broker)
+{
+    const struct webhook_options webhook = {
+        .store = broker->store,
+        .env = broker->env,
+        .limits = &broker->limits,
+        .log = broker->log,
+        .metrics = broker->metrics,
+        .block = thread_place(broker->counts, ROLE_OTHERS),
+        .node = broker->options->node_name,
+        .agent = "usher/" USHER_VERSION,
+        .presence_last = &broker->counters.presence_last,
+        .event = presence_json,
+        .keep = keep_cursor,
+        .context = broker,
+    };
+    int failed = webhook_open(&broker->webhook, &webhook);
+    broker->egress.webhook = broker->webhook;
+    return failed;
+}
+
 static bool operate(void *context, const Usher__V1__Command *command, size_t room,
                     struct buffer *out)
 {
@@ -149,6 +180,7 @@ static int open_operators(struct broker *broker, char *error)
         .scheduler = egress->scheduler,
         .net = egress->net,
         .admission = broker->admission,
+        .webhook = broker->webhook,
         .committer = egress->committer,
         .services = egress->services,
         .clock = egress->clock,
@@ -179,6 +211,8 @@ static int start_threads(struct broker *broker, char *error)
 {
     const struct egress *egress = &broker->egress;
     int failed = committer_start(egress->committer);
+    if (failed == 0)
+        failed = webhook_start(broker->webhook);
     if (failed == 0)
         failed = clock_start(egress->clock);
     if (failed == 0)
@@ -213,6 +247,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = await_address(&await, open_net, broker, error);
     if (failed == 0)
+        failed = open_webhook(broker);
+    if (failed == 0)
         failed = open_operators(broker, error);
     if (failed == 0)
         failed = await_address(&await, open_admin, broker, error);
@@ -239,6 +275,8 @@ static void halt(struct broker *broker)
         net_stop(net);
     if (broker->ingress.guest_turns.runner != NULL)
         guest_turns_set_open(&broker->ingress.guest_turns, false);
+    if (broker->webhook != NULL)
+        webhook_stop(broker->webhook, 0);
     broker_halt(broker);
 }
 
@@ -247,6 +285,7 @@ static void take_down(struct broker *broker)
     const struct egress edges = broker->egress;
     if (edges.link != NULL)
         link_close(edges.link);
+    webhook_close(broker->webhook);
     broker_dismantle(broker);
     if (edges.net != NULL)
         net_close(edges.net);
@@ -302,6 +341,7 @@ int broker_stop(struct broker *broker)
 {
     leave_stop(&broker->operators->leave);
     committer_drain(broker->committer);
+    webhook_stop(broker->webhook, WEBHOOK_STOP_MS);
     halt(broker);
     uint64_t lost = save_inboxes(&broker->survivors, tell_saved);
     LOG(broker->log, STOPPED, LOG_U("presence_last", atomic_load(&broker->counters.presence_last)));

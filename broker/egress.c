@@ -15,6 +15,7 @@
 #include "instance/instance.h"
 #include "persist/queries.h"
 #include "room/room.h"
+#include "webhook/webhook.h"
 
 /* Everything that leaves: the effects of a turn, carried out in their order on the thread that
  * ran it. A turn with a change is then held: the committer stores it and goes on from there
@@ -259,6 +260,7 @@ void egress_stored(void *context, struct runner *runner, const struct change *li
     services_tell_presence(egress->services, runner, last);
     if (egress->http.stored != NULL)
         egress->http.stored(egress->http.context);
+    webhook_tell(egress->webhook);
 }
 
 static bool is_for_a_room(const struct message *message)

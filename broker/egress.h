@@ -41,7 +41,8 @@ struct egress {
     struct clock *clock;
     struct committer *committer;
     struct queries *queries;
-    struct thread *workers; /* the scheduler's, by their numbers */
+    struct webhook *webhook; /* NULL: none */
+    struct thread *workers;  /* the scheduler's, by their numbers */
     const struct limits *limits;
     const struct settings *settings;
     struct counters *counters;

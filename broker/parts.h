@@ -41,6 +41,7 @@ struct broker {
     struct logins *logins;
     struct survivors survivors;
     struct committer *committer;
+    struct webhook *webhook;
     struct queries *queries;
     struct services *services;
     struct clock *clock;

@@ -11,6 +11,7 @@
 #include "base/address.h"
 #include "config/private.h"
 #include "proto/username.h"
+#include "web/target.h"
 
 /* From the command line to a complete struct options: defaults, then files and settings in the
  * order in which they are named, then what concerns several options at once. Every fault is told
@@ -356,7 +357,7 @@ static void check_auth(struct load *load)
         fail_value(
             load, "auth.session_ends",
             "with_token, and auth.mode open looks at no token; accepted: never, or auth.mode "
-            "token or service");
+            "token, service or http");
     }
     if (options->auth_mode != AUTH_MODE_SERVICE)
         return;
@@ -365,6 +366,53 @@ static void check_auth(struct load *load)
                    "no name of a service, and auth.mode is service; accepted: 1 to 64 of A-Z a-z "
                    "0-9 . _ - @ : +");
     }
+}
+
+/* Whether the host of an http URL is one that no packet leaves the machine for. */
+static bool is_near(const char *url)
+{
+    char host[256];
+    const char *from = strstr(url, "://") + 3;
+    bool bracket = from[0] == '[';
+    from += bracket;
+    snprintf(host, sizeof(host), "%.*s", (int)strcspn(from, bracket ? "]/?" : ":/?"), from);
+    return is_loopback(host);
+}
+
+static bool check_place(struct load *load, const char *key, const char *url)
+{
+    if (web_url_valid(url))
+        return true;
+    fail_value(load, key,
+               "not a URL to post to; accepted: http://HOST/PATH, https://HOST:PORT/PATH, without "
+               "user, password and #");
+    return false;
+}
+
+static void check_webhook(struct load *load)
+{
+    const struct options *options = load->options;
+    if (options->webhook_url[0] == '\0')
+        return;
+    (void)check_place(load, "webhook.url", options->webhook_url);
+    if (options->webhook_secret_file[0] == '\0')
+        fail_value(load, "webhook.secret_file",
+                   "empty, and webhook.url is set; accepted: the path of a file with a secret");
+}
+
+static void check_auth_http(struct load *load)
+{
+    const struct options *options = load->options;
+    const char *url = options->auth_http_url;
+    if (options->auth_mode != AUTH_MODE_HTTP && url[0] == '\0')
+        return;
+    if (!check_place(load, "auth.http.url", url))
+        return;
+    if (strncmp(url, "http://", 7) == 0 && !is_near(url) && !options->auth_http_plain)
+        fail_value(
+            load, "auth.http.url",
+            "http:// to another machine, and whoever is on the way can be anybody; accepted: "
+            "https://, a loopback address, or auth.http.plain true");
 }
 
 static void check_friends(struct load *load)
@@ -504,6 +552,8 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
         check_prefixes(&load, "proxy.from", &options->proxy_from);
         check_prefixes(&load, "ws.forwarded_from", &options->ws_forwarded_from);
         check_auth(&load);
+        check_auth_http(&load);
+        check_webhook(&load);
         check_friends(&load);
         check_web(&load);
         check_urls(&load);

@@ -27,7 +27,7 @@ struct text_list {
 };
 
 /* The words of the ENUM rows, in their order; log.level counts as enum log_level does. */
-enum auth_mode { AUTH_MODE_OPEN, AUTH_MODE_TOKEN, AUTH_MODE_SERVICE };
+enum auth_mode { AUTH_MODE_OPEN, AUTH_MODE_TOKEN, AUTH_MODE_SERVICE, AUTH_MODE_HTTP };
 enum session_ends { SESSION_ENDS_NEVER, SESSION_ENDS_WITH_TOKEN };
 enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
 
@@ -41,6 +41,8 @@ enum option_holds {
     HOLDS_KEYS,
     HOLDS_LOG_LEVEL,
     HOLDS_ROOMS,
+    HOLDS_WEBHOOK,
+    HOLDS_AUTH_HTTP,
     HOLDS_CERTIFICATES,
     HOLDS_PROXIES,
     HOLDS_COUNT
@@ -100,7 +102,7 @@ void config_print_relations(FILE *to); /* --print-relations-markdown */
 
 /* --- what the options make of each other ------------------------------------------------------ */
 
-enum { OPTION_CONFLICTS_MAX = 48 /* there are fewer rows */, OPTION_CONFLICT_BYTES = 400 };
+enum { OPTION_CONFLICTS_MAX = 64 /* there are fewer rows */, OPTION_CONFLICT_BYTES = 400 };
 
 struct option_conflict {
     bool refused; /* otherwise it is only odd, and told */

@@ -11,7 +11,7 @@
 
 enum comparison { AT_MOST, LESS, ZERO_TOO };
 
-enum when { ALWAYS, LIMITED, AUTH, AUTH_SERVICE };
+enum when { ALWAYS, LIMITED, AUTH, AUTH_SERVICE, AUTH_ASKED };
 
 enum kind { REFUSED, TOLD };
 
@@ -63,7 +63,7 @@ static const struct opening {
 } openings[] = {
     {OPTION_INDEX_auth_mode, AUTH_MODE_OPEN,
      "a proxy brings clients from anywhere, also to a loopback address, and every name is believed",
-     "auth.mode token or service"},
+     "auth.mode token, service or http"},
     {OPTION_INDEX_friends_mode, FRIENDS_OPEN,
      "a proxy brings clients from anywhere, also to a loopback address, and everybody is shown to "
      "them",
@@ -91,6 +91,8 @@ static bool matters(const struct options *options, const struct relation *relati
         return options->auth_mode != AUTH_MODE_OPEN;
     case AUTH_SERVICE:
         return options->auth_mode == AUTH_MODE_SERVICE;
+    case AUTH_ASKED:
+        return options->auth_mode == AUTH_MODE_SERVICE || options->auth_mode == AUTH_MODE_HTTP;
     case ALWAYS:
         break;
     }
@@ -240,7 +242,8 @@ void config_print_relations(FILE *to)
     static const char *const when[] = {[ALWAYS] = "",
                                        [LIMITED] = " (unless one is 0)",
                                        [AUTH] = " (auth.mode not open)",
-                                       [AUTH_SERVICE] = " (auth.mode service)"};
+                                       [AUTH_SERVICE] = " (auth.mode service)",
+                                       [AUTH_ASKED] = " (auth.mode service or http)"};
     fputs("| What has to hold | Otherwise | At the start |\n| --- | --- | --- |\n", to);
     for (size_t i = 0; i < RELATION_COUNT; i++) {
         char text[128];

@@ -30,7 +30,8 @@
  * So who leaves gives up his place among those who have not logged in, and his job keeps one of its
  * own: of a source no more jobs wait than it may have connections there (docs/decisions/0086).
  *
- * With auth.mode service a backend judges instead (door/admission_ask.c); queue, limits and the way
+ * With auth.mode service a backend judges instead (door/admission_ask.c), with auth.mode http
+ * somebody who is asked by HTTP (door/admission_http.c), on one thread; queue, limits and the way
  * back are the same.
  *
  * The lock is a leaf and held for moments: nothing is verified under it. The keyring is taken
@@ -50,7 +51,8 @@ struct login_job *admission_job_create(unsigned home, struct attach_message *att
     job->retry_after_ms = 0;
     job->shares = 0;
     job->call = job->due_ms = 0;
-    job->rooms = NULL;
+    job->rooms = job->detail = NULL;
+    job->admission = NULL;
     job->token_size = (uint32_t)token.size;
     if (token.size > 0)
         memcpy(job->token, token.data, token.size);
@@ -62,6 +64,7 @@ void admission_job_destroy(struct login_job *job)
     if (job->attach != NULL)
         message_destroy(&job->attach->header);
     free(job->rooms);
+    free(job->detail);
     explicit_bzero(job->token, job->token_size);
     message_destroy(&job->header);
 }
@@ -123,6 +126,15 @@ static bool take_shares(struct admission *admission, struct login_job *job)
     return true;
 }
 
+/* Whoever has something to do sleeps by the condition, or in libcurl. */
+static void wake(struct admission *admission)
+{
+    if (admission->web != NULL)
+        web_client_wake(admission->web);
+    else
+        pthread_cond_signal(&admission->more);
+}
+
 int admission_submit(struct admission *admission, struct login_job *job)
 {
     int error = 0;
@@ -136,19 +148,20 @@ int admission_submit(struct admission *admission, struct login_job *job)
     } else if (!take_shares(admission, job)) {
         error = -EDQUOT;
     } else {
+        job->due_ms =
+            env_monotonic_ms(admission->options.env) + auth_deadline_ms(admission->options.limits);
         message_append(&admission->jobs, &job->header);
         admission->waiting++;
     }
     lock_give(&admission->lock);
     if (error == 0)
-        pthread_cond_signal(&admission->more);
+        wake(admission);
     return error;
 }
 
 /* --- judging ---------------------------------------------------------------------------------- */
 
-/* The oldest job, and the keys to judge it with, held; NULL: none. */
-static struct login_job *take_job(struct admission *admission, struct keyring **keyring)
+struct login_job *admission_take_job(struct admission *admission, struct keyring **keyring)
 {
     lock_take(&admission->lock);
     struct login_job *job = (struct login_job *)message_take(&admission->jobs);
@@ -218,9 +231,11 @@ static enum token_refusal judge(struct admission *admission, const struct keyrin
 bool admission_step(struct admission *admission)
 {
     struct keyring *keyring = NULL;
+    if (admission->web != NULL)
+        return admission_http_step(admission);
     if (admission_give_up_late(admission))
         return true;
-    struct login_job *job = take_job(admission, &keyring);
+    struct login_job *job = admission_take_job(admission, &keyring);
     if (job == NULL)
         return false;
     if (job->retry_after_ms != 0)
@@ -270,6 +285,17 @@ void admission_set_keys(struct admission *admission, struct keyring *keyring)
     admission->keyring = keyring;
     lock_give(&admission->lock);
     keyring_release(old);
+}
+
+void admission_set_target(struct admission *admission, struct web_target *target)
+{
+    CHECK(admission->web != NULL);
+    lock_take(&admission->lock);
+    struct web_target *unused = admission->target;
+    admission->target = target;
+    lock_give(&admission->lock);
+    web_target_destroy(unused);
+    wake(admission);
 }
 
 void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t *passed_over)
@@ -332,6 +358,8 @@ int admission_open(struct admission **out, const struct admission_options *given
         error = make_failures(admission);
     if (error == 0 && options->auth_mode == AUTH_MODE_SERVICE)
         error = admission_prepare_asking(admission);
+    if (error == 0 && options->auth_mode == AUTH_MODE_HTTP)
+        error = admission_prepare_http(admission);
     if (error == 0)
         *out = admission;
     else
@@ -341,12 +369,15 @@ int admission_open(struct admission **out, const struct admission_options *given
 
 int admission_start(struct admission *admission)
 {
-    CHECK(admission->keyring != NULL || admission->actor != 0);
+    CHECK(admission->keyring != NULL || admission->actor != 0 || admission->web != NULL);
     CHECK(admission->started == 0);
     CHECK(threads_admission(admission->options.limits) <= ADMISSION_THREADS_MAX);
+    bool by_http = admission->web != NULL;
+    unsigned wanted = by_http ? 1 : (unsigned)threads_admission(admission->options.limits);
     int error = 0;
-    while (error == 0 && admission->started < threads_admission(admission->options.limits)) {
-        error = pthread_create(&admission->pthreads[admission->started], NULL, run, admission);
+    while (error == 0 && admission->started < wanted) {
+        error = pthread_create(&admission->pthreads[admission->started], NULL,
+                               by_http ? admission_http_run : run, admission);
         admission->started += error == 0;
     }
     return -error;
@@ -358,8 +389,13 @@ void admission_close(struct admission *admission)
     admission->closing = true;
     lock_give(&admission->lock);
     pthread_cond_broadcast(&admission->more);
+    if (admission->web != NULL)
+        web_client_wake(admission->web);
     for (unsigned i = 0; i < admission->started; i++)
         pthread_join(admission->pthreads[i], NULL);
+    if (admission->verdicts != NULL)
+        web_client_close(admission->web); /* decides what is under way */
+    web_target_destroy(admission->target);
     uint64_t undecided = destroy_all(admission->jobs.first) + destroy_all(admission->asked.first);
     CHECK(undecided == admission->waiting); /* no thread has one in its hands */
     for (unsigned i = 0; admission->verdicts != NULL && i < admission->options.homes; i++)

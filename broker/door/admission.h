@@ -12,12 +12,16 @@
 
 struct admission;
 struct services;
+struct web_target;
 
 /* All that it points to outlives admission. */
 struct admission_options {
     const struct options *options; /* auth.* */
     const struct limits *limits;
     const struct env *env;
+    struct log *log;
+    struct metrics *metrics;
+    unsigned block;
     unsigned homes; /* I/O threads: as many mailboxes for verdicts */
     /* The I/O thread of that connection begins a batch soon; any thread. */
     void (*wake)(void *context, uint64_t conn);
@@ -37,10 +41,12 @@ struct login_job {
     unsigned home;                 /* the index of its connection's I/O thread */
     struct attach_message *attach; /* owned; posted when the verdict is good */
     char *rooms;                   /* of the verdict, for attach_with_rooms; NULL: none */
+    char *detail;                  /* what the client is told beside the refusal; NULL: nothing */
     enum token_refusal refusal;    /* the verdict */
     uint32_t retry_after_ms;       /* with TOKEN_LIMITED */
     unsigned shares; /* so many steps of its source count it (base/source.h), until the verdict */
-    uint64_t call;   /* auth.mode service: what a backend was asked by */
+    struct admission *admission; /* auth.mode http: whose answer it waits for */
+    uint64_t call;               /* auth.mode service: what a backend was asked by */
     uint64_t due_ms;
     uint32_t token_size;
     uint8_t token[];
@@ -69,6 +75,9 @@ void admission_review(struct admission *admission);
 
 /* Takes over a reference of the caller's: the keys for what is judged from now on. */
 void admission_set_keys(struct admission *admission, struct keyring *keyring);
+
+/* auth.mode http: whom logins are asked about at from now on. Takes it; any thread. */
+void admission_set_target(struct admission *admission, struct web_target *target);
 
 /* Of the keys in use; any thread. */
 void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t *passed_over);

@@ -144,10 +144,8 @@ void admission_ask(struct admission *admission, struct login_job *job)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-/* The service may say until when its yes holds; its clock is forgiven as much as a token's
- * issuer's. */
-static enum token_refusal read_end(const struct admission *admission, struct login_job *job,
-                                   uint64_t token_ends_ms)
+enum token_refusal admission_read_end(const struct admission *admission, struct login_job *job,
+                                      uint64_t token_ends_ms)
 {
     uint64_t skew_ms = admission->rules.skew_ms;
     if (token_ends_ms == 0)
@@ -172,24 +170,32 @@ static enum token_refusal read_rooms(struct login_job *job, struct bytes list)
     return TOKEN_GOOD;
 }
 
+enum token_refusal admission_read_name(struct login_job *job, struct bytes name)
+{
+    char *user = job->attach->user;
+    if (user[0] != '\0' && name.size > 0 && !bytes_equal(name, bytes_of_text(user)))
+        return TOKEN_NAME;
+    if (user[0] != '\0')
+        return TOKEN_GOOD;
+    if (!username_valid(name))
+        return TOKEN_SUBJECT;
+    message_copy_text(user, sizeof(job->attach->user), name);
+    return TOKEN_GOOD;
+}
+
 static enum token_refusal read_answer(const struct admission *admission, struct login_job *job,
                                       const struct call_result_message *answer)
 {
     struct bytes name = {answer->payload, answer->payload_size};
-    char *user = job->attach->user;
     if (answer->code != 0)
         return TOKEN_UNAVAILABLE;
     if (answer->status != 0)
         return TOKEN_SERVICE;
-    if (user[0] != '\0' && name.size > 0 && !bytes_equal(name, bytes_of_text(user)))
-        return TOKEN_NAME;
-    if (user[0] == '\0') {
-        if (!username_valid(name))
-            return TOKEN_SUBJECT;
-        message_copy_text(user, sizeof(job->attach->user), name);
-    }
-    enum token_refusal refusal = read_rooms(job, call_result_rooms(answer));
-    return refusal == TOKEN_GOOD ? read_end(admission, job, answer->token_ends_ms) : refusal;
+    enum token_refusal refusal = admission_read_name(job, name);
+    if (refusal == TOKEN_GOOD)
+        refusal = read_rooms(job, call_result_rooms(answer));
+    return refusal == TOKEN_GOOD ? admission_read_end(admission, job, answer->token_ends_ms)
+                                 : refusal;
 }
 
 static bool receive(void *context, struct runner *runner, actor_handle self, void *state,

@@ -168,7 +168,7 @@ static void refuse_login(const struct lobby *lobby, struct runner *runner,
                          const struct login_job *job)
 {
     const struct attach_message *login = job->attach;
-    const char *text = token_refusal_text(job->refusal);
+    const char *text = job->detail != NULL ? job->detail : token_refusal_text(job->refusal);
     bool limited = job->refusal == TOKEN_LIMITED;
     metrics_add(lobby->metrics, runner->index, refusal_metrics[job->refusal], 1);
     LOG(lobby->log, LOGIN_REFUSED, LOG_S("reason", token_refusal_name(job->refusal)),

@@ -61,6 +61,16 @@ static void check_thread(struct health *health)
     CHECK(on_thread(&health->mark));
 }
 
+static void read_webhook(const struct health *health, uint64_t readings[READING_COUNT])
+{
+    struct webhook_look look = webhook_look(health->webhook);
+    uint64_t age_ms = look.oldest_ms != 0 ? since(env_wall_ms(health->env), look.oldest_ms) : 0;
+    readings[READING_webhook_on] = look.on;
+    readings[READING_webhook_lag_events] = look.behind;
+    readings[READING_webhook_lag_seconds] = age_ms / 1000;
+    readings[READING_webhook_failing] = look.failing;
+}
+
 void health_read(struct health *health, uint64_t readings[READING_COUNT])
 {
     check_thread(health);
@@ -86,6 +96,7 @@ void health_read(struct health *health, uint64_t readings[READING_COUNT])
         commits.began_ms != 0 ? since(now_ms, commits.began_ms) / 1000 : 0;
     readings[READING_store_failing] = commits.error != 0;
     readings[READING_store_file_bytes] = file_bytes(health->store_path);
+    read_webhook(health, readings);
     readings[READING_presence_last] = atomic_load(&health->counters->presence_last);
     readings[READING_epoch_last] = atomic_load(&health->counters->epoch_last);
     readings[READING_secrets_exposed] = reload_exposed(health->reload);

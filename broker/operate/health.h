@@ -12,6 +12,7 @@
 #include "operate/certificate.h"
 #include "operate/leave.h"
 #include "operate/pulse.h"
+#include "webhook/webhook.h"
 
 /* All that it points to outlives it. */
 struct health {
@@ -20,6 +21,7 @@ struct health {
     struct registry *registry;
     struct committer *committer;
     struct admission *admission; /* NULL with auth.mode open */
+    struct webhook *webhook;
     const struct counters *counters;
     const struct env *env;
     const char *store_path;

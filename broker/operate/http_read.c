@@ -50,8 +50,10 @@ static json_t *listeners_json(const struct http_options *http)
 
 unsigned http_node(void *context, const struct admin_query *query, json_t *answer)
 {
-    static const char *const modes[] = {
-        [AUTH_MODE_OPEN] = "open", [AUTH_MODE_TOKEN] = "token", [AUTH_MODE_SERVICE] = "service"};
+    static const char *const modes[] = {[AUTH_MODE_OPEN] = "open",
+                                        [AUTH_MODE_TOKEN] = "token",
+                                        [AUTH_MODE_SERVICE] = "service",
+                                        [AUTH_MODE_HTTP] = "http"};
     const struct http *http = http_of(context);
     const struct http_options *options = &http->options;
     json_t *node =

@@ -30,6 +30,7 @@ struct operators_options {
     struct scheduler *scheduler;
     struct net *net;
     struct admission *admission; /* NULL with auth.mode open */
+    struct webhook *webhook;
     struct committer *committer;
     struct services *services;
     struct clock *clock;

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "door/admission.h"
 #include "operate/start_files.h"
+#include "webhook/webhook.h"
 
 /* The files that the configuration names, read at the start, and all of it read again while usherd
  * runs.
@@ -95,6 +96,24 @@ static void use_proxies(struct reload *reload, const struct options *options)
     net_set_trust(reload->options.net, &trust);
 }
 
+/* Nowhere is a target too. */
+static void use_webhook(struct reload *reload, struct web_target *target)
+{
+    if (reload->options.webhook == NULL) {
+        web_target_destroy(target);
+        return;
+    }
+    int failed = webhook_aim(reload->options.webhook, target);
+    if (failed != 0)
+        LOG(reload->options.log, WEBHOOK_FAILING, LOG_S("error", strerror(-failed)));
+}
+
+static void use_auth_http(struct reload *reload, struct web_target *target)
+{
+    if (target != NULL)
+        admission_set_target(reload->options.admission, target);
+}
+
 static int read_classes(const struct options *options, struct room_classes **classes, char *error)
 {
     const struct text_list *items = &options->rooms_classes;
@@ -140,18 +159,28 @@ static int use_first(struct reload *reload, char *error)
     const struct options *config = reload->options.config;
     struct keyring *keyring = NULL;
     struct link_token *token = NULL;
+    struct web_target *hook = NULL, *asked = NULL;
     int failed = config_copy(&reload->in_force, config);
     if (failed == 0)
         failed = start_files_token(config, &token, error);
     if (failed == 0)
         failed = start_files_keys(config, &keyring, error);
+    if (failed == 0)
+        failed = start_files_webhook(config, &hook, error);
+    if (failed == 0)
+        failed = start_files_auth_http(config, &asked, error);
     if (failed != 0) {
         free(token);
+        keyring_release(keyring);
+        web_target_destroy(hook);
         return failed;
     }
     use_token(reload, token);
     use_keys(reload, config, keyring);
     use_proxies(reload, config);
+    use_auth_http(reload, asked);
+    if (hook != NULL)
+        use_webhook(reload, hook);
     tell_exposed(reload, config);
     return 0;
 }
@@ -317,6 +346,7 @@ struct fresh_files {
     struct keyring *keyring;
     struct link_token *token;
     struct room_classes *classes;
+    struct web_target *webhook, *auth_http;
 };
 
 /* Reads what may have to be refused; a word of options.def without its case, here and in use(),
@@ -335,6 +365,10 @@ static int prepare(struct reload *reload, enum option_holds what, const struct o
         return failed;
     case HOLDS_ROOMS:
         return read_classes(options, &files->classes, error);
+    case HOLDS_WEBHOOK:
+        return start_files_webhook(options, &files->webhook, error);
+    case HOLDS_AUTH_HTTP:
+        return start_files_auth_http(options, &files->auth_http, error);
     case HOLDS_CERTIFICATES:
         return use_certificates(reload, options, error);
     case HOLDS_START:
@@ -370,6 +404,12 @@ static void use(struct reload *reload, enum option_holds what, const struct opti
     case HOLDS_ROOMS:
         use_classes(reload, files->classes);
         break;
+    case HOLDS_WEBHOOK:
+        use_webhook(reload, files->webhook);
+        break;
+    case HOLDS_AUTH_HTTP:
+        use_auth_http(reload, files->auth_http);
+        break;
     case HOLDS_START:
     case HOLDS_CERTIFICATES: /* are in use */
     case HOLDS_COUNT:
@@ -387,6 +427,8 @@ static int use_all(struct reload *reload, const struct options *options, char *e
     if (failed != 0) {
         free(files.token);
         room_classes_destroy(files.classes);
+        web_target_destroy(files.webhook);
+        web_target_destroy(files.auth_http);
         keyring_release(files.keyring);
         return failed;
     }

@@ -14,6 +14,7 @@
 
 struct admission;
 struct reload;
+struct webhook;
 
 /* All that it points to outlives it. */
 struct reload_options {
@@ -25,6 +26,7 @@ struct reload_options {
     /* where what has changed holds */
     struct net *net;
     struct admission *admission; /* NULL with auth.mode open */
+    struct webhook *webhook;     /* NULL: there is none */
     struct limits *limits;
     struct link_token *_Atomic *link_token;
     struct room_classes *_Atomic *room_classes; /* those before hang off the new ones */

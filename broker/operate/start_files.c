@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "admin/access.h"
 #include "admin/admin.h"
@@ -59,6 +60,88 @@ int start_files_keys(const struct options *options, struct keyring **keyring, ch
     return failed;
 }
 
+/* --- targets of requests ---------------------------------------------------------------------- */
+
+/* Of which options a target is made. */
+struct target_options {
+    const char *url;
+    const char *names[3], *paths[3]; /* secret, other secret, authorities; "" is none */
+};
+
+static int read_secret(const char *name, const char *path, char **secret, char *error)
+{
+    size_t size;
+    if (path[0] == '\0')
+        return 0;
+    int failed = file_check(path);
+    if (failed == 0)
+        failed = token_file_read(path, secret, &size);
+    if (failed != 0)
+        snprintf(error, BROKER_ERROR_BYTES, "%s %.300s: %s", name, path, token_file_fault(failed));
+    return failed;
+}
+
+static int check_authorities(const char *name, const char *path, char *error)
+{
+    int failed = path[0] != '\0' ? file_check(path) : 0;
+    if (failed == 0 && path[0] != '\0' && access(path, R_OK) != 0)
+        failed = -errno;
+    if (failed != 0)
+        snprintf(error, BROKER_ERROR_BYTES, "%s %.300s: %s", name, path, file_fault(failed));
+    return failed;
+}
+
+static void wipe(char *secret)
+{
+    if (secret != NULL)
+        explicit_bzero(secret, strlen(secret));
+    free(secret);
+}
+
+static int make_target(const struct target_options *from, struct web_target **target, char *error)
+{
+    char *secrets[WEB_SECRETS_MAX] = {NULL};
+    int failed = 0;
+    for (unsigned i = 0; failed == 0 && i < WEB_SECRETS_MAX; i++)
+        failed = read_secret(from->names[i], from->paths[i], &secrets[i], error);
+    if (failed == 0)
+        failed = check_authorities(from->names[2], from->paths[2], error);
+    if (failed == 0) {
+        *target = web_target_create(from->url, from->paths[2], secrets[0], secrets[1]);
+        failed = *target != NULL ? 0 : -ENOMEM;
+    }
+    for (unsigned i = 0; i < WEB_SECRETS_MAX; i++)
+        wipe(secrets[i]);
+    return failed;
+}
+
+int start_files_webhook(const struct options *options, struct web_target **target, char *error)
+{
+    const struct target_options from = {
+        options->webhook_url,
+        {"webhook.secret_file", "webhook.other_secret_file", "webhook.ca_file"},
+        {options->webhook_secret_file, options->webhook_other_secret_file,
+         options->webhook_ca_file}};
+    return from.url[0] != '\0' ? make_target(&from, target, error) : 0;
+}
+
+int start_files_auth_http(const struct options *options, struct web_target **target, char *error)
+{
+    const struct target_options from = {
+        options->auth_http_url,
+        {"auth.http.secret_file", "auth.http.other_secret_file", "auth.http.ca_file"},
+        {options->auth_http_secret_file, options->auth_http_other_secret_file,
+         options->auth_http_ca_file}};
+    if (options->auth_mode != AUTH_MODE_HTTP)
+        return 0;
+    if (from.url[0] == '\0') { /* of a file that asks for another mode */
+        snprintf(error, BROKER_ERROR_BYTES,
+                 "auth.http.url: empty, and auth.mode is http until a restart");
+        return -EINVAL;
+    }
+    return make_target(&from, target, error);
+}
+
 /* --- whether they can be used ----------------------------------------------------------------- */
 
 static void check_link_token(const struct options *options, start_files_fault *each, void *context)
@@ -77,6 +160,19 @@ static void check_keys(const struct options *options, start_files_fault *each, v
     if (start_files_keys(options, &keyring, error) != 0)
         each(context, "auth.keys_file", error);
     keyring_release(keyring);
+}
+
+static void check_targets(const struct options *options, start_files_fault *each, void *context)
+{
+    char error[BROKER_ERROR_BYTES] = "no memory";
+    struct web_target *target = NULL;
+    if (start_files_webhook(options, &target, error) != 0)
+        each(context, "webhook.url", error);
+    web_target_destroy(target);
+    target = NULL;
+    if (start_files_auth_http(options, &target, error) != 0)
+        each(context, "auth.http.url", error);
+    web_target_destroy(target);
 }
 
 static void check_admin_tokens(const struct options *options, start_files_fault *each,
@@ -145,6 +241,7 @@ void start_files_check(const struct options *options, bool certificates, start_f
 {
     check_link_token(options, each, context);
     check_keys(options, each, context);
+    check_targets(options, each, context);
     check_recorder(options, each, context);
     check_group(options, each, context);
     if (options->admin_listen[0] != '\0')
@@ -161,6 +258,7 @@ unsigned start_files_exposed(const struct options *options, start_files_open *ea
 {
     bool admin = options->admin_listen[0] != '\0';
     bool http = options->http_listen[0] != '\0';
+    bool asks = options->auth_mode == AUTH_MODE_HTTP, posts = options->webhook_url[0] != '\0';
     const struct {
         const char *option, *path;
         bool used;
@@ -172,6 +270,10 @@ unsigned start_files_exposed(const struct options *options, start_files_open *ea
         {"http.token_file", options->http_token_file, http},
         {"tls.key_file", options->tls_key_file, true}, /* it may be used by a passed socket */
         {"auth.keys_file", options->auth_keys_file, options->auth_mode == AUTH_MODE_TOKEN},
+        {"auth.http.secret_file", options->auth_http_secret_file, asks},
+        {"auth.http.other_secret_file", options->auth_http_other_secret_file, asks},
+        {"webhook.secret_file", options->webhook_secret_file, posts},
+        {"webhook.other_secret_file", options->webhook_other_secret_file, posts},
     };
     unsigned count = 0;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

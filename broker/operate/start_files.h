@@ -9,6 +9,7 @@
 #include "actors/turn.h"
 #include "config/config.h"
 #include "identity/keyring.h"
+#include "web/target.h"
 
 /* What link.token_file holds, the caller's; *token stays NULL when there is to be none. 0 or -errno
  * with `error` set. */
@@ -17,6 +18,11 @@ int start_files_token(const struct options *options, struct link_token **token, 
 /* The keys for tokens, a reference of the caller's; *keyring stays NULL when there are to be none.
  * The same. */
 int start_files_keys(const struct options *options, struct keyring **keyring, char *error);
+
+/* Where the presence stream is posted, and where logins are asked about, the caller's; *target
+ * stays NULL when that is nowhere. The same. */
+int start_files_webhook(const struct options *options, struct web_target **target, char *error);
+int start_files_auth_http(const struct options *options, struct web_target **target, char *error);
 
 /* Each file that is used with these options, read as it will be read and put away again; those of
  * tls.* if `certificates`. `each` gets the faults: `text` is a line that begins with the option. */

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_WEBHOOK_WEBHOOK_H
+#define USHER_WEBHOOK_WEBHOOK_H
+
+/* Posts the presence stream to the receiver that webhook.* names, in order and from where it is:
+ * see docs/webhooks.md. A thread of its own, which waits for that receiver; nobody waits for it. */
+
+#include <jansson.h>
+
+#include "actors/presence.h"
+#include "base/env.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "storage/store.h"
+#include "web/target.h"
+
+/* The name under which the store keeps how far it has come. */
+#define WEBHOOK_READER "webhook"
+
+struct webhook;
+
+/* All that it points to outlives it. */
+struct webhook_options {
+    struct store *store;
+    const struct env *env;
+    const struct limits *limits; /* webhook.* */
+    struct log *log;
+    struct metrics *metrics;
+    unsigned block;
+    const char *node;
+    const char *agent;                                  /* as web/client.h has it */
+    const _Atomic uint64_t *presence_last;              /* of the stream */
+    json_t *(*event)(const struct event_fields *event); /* a new object, for whoever is told */
+    void (*keep)(void *context, uint64_t seq);          /* how far it has come, to be stored soon */
+    void *context;
+};
+
+/* 0 or -ENOMEM. */
+int webhook_open(struct webhook **webhook, const struct webhook_options *options);
+
+/* Begins, once the store says how far it had come. The thread is made when there is a target. 0 or
+ * -errno. */
+int webhook_start(struct webhook *webhook);
+
+/* The receiver from now on; NULL: none. Takes it. Any thread, one at a time. 0 or -errno, without
+ * the thread that it needs. */
+int webhook_aim(struct webhook *webhook, struct web_target *target);
+
+/* The stream has grown. Any thread; blocks on nothing. NULL is fine. */
+void webhook_tell(struct webhook *webhook);
+
+/* How it is doing; any thread. */
+struct webhook_look {
+    bool on;
+    uint64_t behind;    /* events that the receiver has not got */
+    uint64_t oldest_ms; /* Unix: when the first of them happened; 0: it is not looked at yet */
+    bool failing;       /* the last request was not taken */
+};
+struct webhook_look webhook_look(struct webhook *webhook);
+
+/* Sends what is left, for at most `ms`, if the receiver takes it, and ends the thread. */
+void webhook_stop(struct webhook *webhook, uint64_t ms);
+
+/* It is stopped, or was never started. NULL is fine. */
+void webhook_close(struct webhook *webhook);
+
+#endif
