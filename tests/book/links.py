@@ -105,6 +105,7 @@ class Source:
             re.findall(r"number (?:!=|==) (SIG\w+)", self.text("broker/operate/signals.c"))
         )
         self.programs = programs.Programs(build)
+        self.tests = references.names_of_tests(build)
         self.decisions = {
             int(os.path.basename(name)[:4])
             for name in self.files

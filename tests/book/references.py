@@ -5,6 +5,7 @@ of the documentation."""
 
 import os
 import re
+import subprocess
 
 CODE = (".c", ".h", ".def", ".py", ".ts", ".mjs", ".js", ".html", ".css", ".proto", ".yaml", ".sh")
 CODE += (
@@ -117,6 +118,22 @@ def requests(source, page, text):
             yield found.start(), f"no request /v1{found[1]}"
 
 
+def names_of_tests(build):
+    told = subprocess.run(["ctest", "--test-dir", build, "-N"], capture_output=True, text=True)
+    return set(re.findall(r"^ *Test +#\d+: (\S+)", told.stdout, re.M))
+
+
+def tests(source, page, text):
+    """`js.usherd`: a test of that name; one that is left out where something is missing has its files."""
+    kinds = {name.split(".")[0] for name in source.tests} - source.sections
+    for found in re.finditer(r"`([a-z]+)\.([a-z][a-z_-]*)`", text):
+        name, ending = found[0].strip("`"), found[2]
+        if found[1] not in kinds or name in source.tests or name in source.bases:
+            continue
+        if not {ending, f"{ending}_test", f"{ending}.test"} & source.words:
+            yield found.start(), f"no test {name}"
+
+
 def figures(source, page, text):
     """A row of README.md that names a section of performance.md has its figures from there."""
     if page not in ("README.md", "docs/planted.md"):
@@ -137,6 +154,7 @@ PAGE_KINDS = (
     alerts,
     variables,
     requests,
+    tests,
     figures,
 )
 
@@ -217,6 +235,7 @@ PLANTED = (
     ("page for `UsherNothing`", "no alert UsherNothing"),
     ("set USHER_NOTHING_AT_ALL", "no source knows USHER_NOTHING_AT_ALL"),
     ("ask `/api/nothing`", "no request /api/nothing"),
+    ("the test `js.nothing-at-all`", "no test js.nothing-at-all"),
     ("ask `/v1/nothing`", "no request /v1/nothing"),
     ("ask `$AT/sessions/ann/nothing`", "no request /v1/sessions/ann/nothing"),
     (
@@ -227,7 +246,7 @@ PLANTED = (
 SOUND = """# 1. One
 
 [protocol.md](protocol.md), 2.6, section 1, `docs/performance.md` section 5, [decision 35](decisions/0035-memory-of-an-idle-user.md),
-`usher_sessions`, usher_client_create, `UsherDown`, USHER_LINK, `/api/rooms`, `/v1/rooms/match:1/open`, docs/protocol.md part 2
+`usher_sessions`, usher_client_create, `UsherDown`, USHER_LINK, `book.links`, `play.mjs`, `/api/rooms`, `/v1/rooms/match:1/open`, docs/protocol.md part 2
 
 | memory | 466 bytes | [5](performance.md#5-many-users) |
 """
