@@ -260,6 +260,7 @@ static void ask_join(struct world *world, int number, int room)
         frame.id = request_make(world, ASK_JOIN, number, (int)rooms->join_count++);
     if (frame.id == 0 && join->recover)
         return; /* no number is left, and the answer could not be told from another */
+    rooms->wires[number].views[room].joins++;
     tell(world, "wire %d: join %s id %llu%s %llu/%llu", number, body.room,
          (unsigned long long)frame.id, join->recover ? " recover" : "",
          (unsigned long long)join->incarnation, (unsigned long long)join->offset);

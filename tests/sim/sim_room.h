@@ -71,6 +71,7 @@ struct view {
     uint64_t incarnation, newest_incarnation, ended_incarnation;
     uint64_t next_min, next_max; /* where the next message may be */
     uint64_t joined_step;
+    uint32_t joins, untold; /* Joins that were asked; ends of memberships that it was not told of */
     bool asked_anew; /* its history, and the room had ended: that may be what PARTIAL is about */
     uint32_t roster, away, members; /* a bit for each user; as they were told */
 };

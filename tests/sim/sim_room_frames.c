@@ -331,12 +331,24 @@ static void answer_named(struct world *world, uint32_t wire, struct named *named
 }
 
 /* A membership that goes on in a new session may end before its client was told of it; once. */
+/* How often he may have come into the room: by a Join of that connection, or a service's hand. */
+static uint32_t ways_into(const struct world *world, uint32_t wire, int room)
+{
+    const struct rooms_world *rooms = world->rooms;
+    uint32_t ways = rooms->wires[wire].views[room].joins;
+    for (uint32_t i = 0; i < rooms->grant_count; i++)
+        ways += rooms->grants[i].user == world->wires[wire].user && rooms->grants[i].room == room;
+    return ways;
+}
+
+/* The end of a membership whose beginning could not be told: its connection was slow. */
 static void check_untold(struct world *world, uint32_t wire, const Usher__V1__RoomState *state)
 {
     const struct life *life = life_find(world, state->incarnation);
     struct view *view = life != NULL ? &world->rooms->wires[wire].views[life->room] : NULL;
+    bool again = view != NULL && view->ended_incarnation == state->incarnation;
     if (state->state == USHER__V1__ROOM_STATE__STATE__LEFT ||
-        (view != NULL && view->ended_incarnation == state->incarnation))
+        (again && ++view->untold > ways_into(world, wire, life->room)))
         broken(world, "R5", "wire %u is told the end of room %u, %llu, and is not in it", wire,
                state->room, (unsigned long long)state->incarnation);
     if (view != NULL)
