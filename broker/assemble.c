@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "actors/kinds.h"
+#include "actors/refusals.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "broker/parts.h"
@@ -79,6 +80,15 @@ static int make_rates(struct settings *settings, const struct limits *limits, co
     bool made = settings->source_rates != NULL && settings->spent_rates != NULL &&
                 settings->spent_fights != NULL;
     return made ? 0 : -ENOMEM;
+}
+
+/* Who is refused is remembered where a history is kept. */
+static int make_refusals(struct broker *broker)
+{
+    if (broker->options->history_events == 0)
+        return 0;
+    broker->settings.refusals = refusals_create(broker->env, broker->metrics);
+    return broker->settings.refusals != NULL ? 0 : -ENOMEM;
 }
 
 static void destroy_rates(struct settings *settings)
@@ -177,6 +187,8 @@ static int open_committer(struct broker *broker)
         .runner = &thread->runner,
         .epoch_last = &broker->counters.epoch_last,
         .reader = WEBHOOK_READER,
+        .keeps_history = broker->options->history_events != 0,
+        .refusals = broker->settings.refusals,
         .stored = egress_stored,
         .context = &broker->egress,
     };
@@ -282,6 +294,7 @@ static void fill_ingress(struct broker *broker)
         .user = &user_behaviour,
         .admission = broker->admission,
         .logins = broker->logins,
+        .refusals = broker->settings.refusals,
         .proof_key = broker->settings.proof_key,
         .users_max = limits_users(egress->limits),
         .env = egress->env,
@@ -380,6 +393,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     int failed = make_rates(&broker->settings, limits, env);
     failed = failed != 0 ? failed : make_classes(&broker->settings, options);
     failed = failed != 0 ? failed : make_numbers(broker);
+    failed = failed != 0 ? failed : make_refusals(broker);
     failed = failed != 0 ? failed : make_threads(broker);
     failed = failed != 0 ? failed : logins_open(&broker->logins, limits, env);
     log_set_metrics(log, broker->metrics);
@@ -443,6 +457,7 @@ void broker_dismantle(struct broker *broker)
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
     destroy_rates(&broker->settings);
+    refusals_destroy(broker->settings.refusals);
     room_classes_destroy(broker->settings.room_classes);
     free((void *)broker->settings.watch_shards);
     logins_close(broker->logins);

@@ -35,6 +35,8 @@ enum { STRANGER_AGE_MS = 1000 };
 /* For how long a stop tells the webhook what it has caused itself. */
 enum { WEBHOOK_STOP_MS = 2000 };
 
+#define DAY_MS UINT64_C(86400000)
+
 int broker_open_net(struct broker *broker, char *error)
 {
     const struct options *options = broker->options;
@@ -121,6 +123,8 @@ static int open_store(struct store **store, const struct options *options, struc
         .path = options->store_path,
         .map_bytes_max = options->store_map_bytes,
         .events_kept_max = options->store_events_kept,
+        .history_max = options->history_events,
+        .history_age_ms = options->history_days * DAY_MS,
     };
     int failed = store_open_lmdb(store, &store_options, error);
     failed =

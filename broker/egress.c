@@ -36,9 +36,9 @@ static void perform_send(struct egress *egress, struct runner *runner, struct tu
     if (error != -ENOBUFS)
         return;
     /* Over the output limit: the session hears of it like of any other loss. */
-    struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
-    end->conn = effect->value;
-    end->loss = LOSS_SLOW;
+    struct conn_end_message *end = conn_end_create(effect->value, LOSS_SLOW);
+    end->limit = "limits.output_bytes";
+    end->bound = limits_output_bytes(egress->limits);
     egress_post(egress, runner, turn->self, &end->header);
 }
 

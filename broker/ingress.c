@@ -20,9 +20,9 @@ enum { BATCHES_PER_SAMPLE = 64 };
 static void lose_connection(struct ingress *ingress, struct thread *thread, conn_handle conn,
                             uint64_t owner)
 {
-    struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
-    end->conn = conn;
-    end->loss = LOSS_GONE;
+    struct conn_end_message *end = conn_end_create(conn, LOSS_GONE);
+    end->limit = "limits.memory_bytes";
+    end->bound = limits_memory_bytes(ingress->limits);
     /* If its session has ended, so has the connection. */
     scheduler_tell(ingress->scheduler, &thread->runner, owner, &end->header);
     net_consumed(ingress->egress->net, conn);
@@ -76,6 +76,44 @@ static void on_returned(void *context, void *thread_, conn_handle conn, void *it
     lobby_attach(&ingress->lobby, &thread->runner, item);
 }
 
+/* For people: which limit it was, and what there was. */
+static void explain(const struct ingress *ingress, conn_handle conn, enum conn_end why,
+                    struct conn_end_message *end)
+{
+    const struct limits *limits = ingress->limits;
+    const struct net_loss loss = net_loss(ingress->egress->net, conn);
+    end->reset = loss.reset;
+    switch (why) {
+    case CONN_FRAME_TOO_LARGE:
+        end->limit = "limits.frame_bytes";
+        end->bound = limits_frame_bytes(limits);
+        break;
+    case CONN_SILENT:
+        end->limit = "session.heartbeat_ms";
+        end->bound = session_heartbeat_ms(limits);
+        end->value = loss.silent_ms;
+        break;
+    case CONN_SLOW:
+        end->limit = "limits.output_soft_ms";
+        end->bound = limits_output_soft_ms(limits);
+        end->value = loss.output_bytes;
+        break;
+    case CONN_EVICTED:
+        end->limit = "limits.output_total_bytes";
+        end->bound = limits_output_total_bytes(limits);
+        end->value = loss.output_bytes;
+        break;
+    case CONN_CONTROL_FLOOD:
+        end->limit = "ws.control_per_second";
+        end->bound = ws_control_per_second(limits);
+        break;
+    default: /* CONN_LOST of one that carried too much when memory was full */
+        end->limit = loss.evicted ? "limits.memory_bytes" : NULL;
+        end->bound = loss.evicted ? limits_memory_bytes(limits) : 0;
+        break;
+    }
+}
+
 static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owner,
                    enum conn_end end)
 {
@@ -99,9 +137,8 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
         lobby_end(&ingress->lobby, &thread->runner, conn, end);
         return;
     }
-    struct conn_end_message *message = message_create(MESSAGE_CONN_END, sizeof(*message));
-    message->conn = conn;
-    message->loss = losses[end];
+    struct conn_end_message *message = conn_end_create(conn, losses[end]);
+    explain(ingress, conn, end, message);
     /* An actor that is gone has released its connection, or left it unbound, on its way. */
     scheduler_tell(ingress->scheduler, &thread->runner, owner, &message->header);
 }

@@ -40,6 +40,7 @@ enum {
     RESULT_LINES = 6,
     RESULT_ROOMS = 7,
     RESULT_MEMBERS = 8,
+    RESULT_HISTORY = 9,
     ITEM = 1,    /* of SessionList, EventList, NumberList and LineList */
     FAILURE = 2, /* of PushReport */
 };
@@ -355,6 +356,30 @@ int link_page_room(struct link_page *page, const struct room_fields *room)
     return append_item(page, fields, COUNT(fields));
 }
 
+int link_page_history(struct link_page *page, const struct history_fields *record)
+{
+    const struct field fields[] = {
+        {.value = record->time_ms},
+        {.value = record->kind},
+        {.value = record->cause},
+        {.value = record->epoch},
+        {.run = bytes_of_text(record->address)},
+        {.run = bytes_of_text(record->client)},
+        {.run = bytes_of_text(record->transport)},
+        {.run = bytes_of_text(record->by)},
+        {.run = bytes_of_text(record->detail)},
+        {.run = bytes_of_text(record->limit)},
+        {.value = record->bound},
+        {.value = record->value},
+        {.value = record->missing},
+        {.value = record->count},
+        {.run = bytes_of_text(record->text)},
+    };
+    size_t bytes = fields_size(fields, COUNT(fields));
+    bytes += head_size(bytes);
+    return append_to_page(page, ITEM, fields, COUNT(fields), bytes, bytes);
+}
+
 int link_page_room_member(struct link_page *page, struct bytes user, uint64_t epoch, bool away,
                           bool carry)
 {
@@ -436,6 +461,14 @@ int link_result_members(struct buffer *out, const struct link_page *page, struct
                                    {.value = incarnation},
                                    {.value = offset}};
     return append_result(out, ok, RESULT_MEMBERS, fields, COUNT(fields));
+}
+
+int link_result_history(struct buffer *out, const struct link_page *page, uint64_t kept,
+                        uint64_t first_ms, bool more)
+{
+    const struct field fields[] = {
+        items_of(page), {.value = kept}, {.value = first_ms}, {.value = more}};
+    return append_result(out, ok, RESULT_HISTORY, fields, COUNT(fields));
 }
 
 int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,

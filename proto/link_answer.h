@@ -183,6 +183,18 @@ int link_page_room(struct link_page *page, const struct room_fields *room);
 int link_page_room_member(struct link_page *page, struct bytes user, uint64_t epoch, bool away,
                           bool carry);
 
+struct history_fields {
+    uint64_t time_ms;
+    uint32_t kind, cause;
+    uint64_t epoch;
+    const char *address, *client, *transport, *by, *detail, *limit;
+    uint64_t bound, value, missing;
+    uint32_t count;
+    const char *text;
+};
+
+int link_page_history(struct link_page *page, const struct history_fields *record);
+
 /* --- Result ----------------------------------------------------------------------------------- */
 
 /* What a Result may need beside the items of a page. */
@@ -207,6 +219,10 @@ int link_result_lines(struct buffer *out, uint32_t code, const struct link_page 
 int link_result_rooms(struct buffer *out, const struct link_page *page, bool more);
 int link_result_members(struct buffer *out, const struct link_page *page, struct bytes next,
                         uint64_t news_seq, uint64_t incarnation, uint64_t offset);
+
+/* first_ms is 0 where there is none. */
+int link_result_history(struct buffer *out, const struct link_page *page, uint64_t kept,
+                        uint64_t first_ms, bool more);
 
 /* The page is of failures. */
 int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "proto/arena.h"
 #include "record.pb-c.h"
+#include "storage/record_private.h"
 
 /* What lies on disk may have been hit by anything, so reading trusts nothing: version, checksum,
  * a protobuf of known shape, lengths. The last check packs the message again and compares the
@@ -19,8 +20,6 @@
  * Unpacking allocates from an arena whose memory is on the stack: a record is small, a listing
  * unpacks many of them, and a damaged one that passes the checksum by luck costs no more. Only
  * saved messages are of any size; their arena is the caller's, sized after the record. */
-
-enum { ARENA_BYTES = 4096 };
 
 /* Half a byte at a time: 64 bytes of table, fast enough for records of a hundred bytes. */
 uint32_t record_crc32c(uint32_t crc, struct bytes data)
@@ -90,7 +89,7 @@ bool record_text_fits(const char *text, size_t bytes_max)
 }
 
 /* Copies with the NUL. False when it does not fit. */
-static bool text_copy(char *out, const char *text, size_t bytes_max)
+bool record_text_copy(char *out, const char *text, size_t bytes_max)
 {
     size_t size = strnlen(text, bytes_max + 1);
     if (size > bytes_max)
@@ -101,7 +100,7 @@ static bool text_copy(char *out, const char *text, size_t bytes_max)
 }
 
 /* The message behind its header. The size is checked first: packing itself has no bound. */
-static int message_pack(const ProtobufCMessage *message, struct bytes key, uint8_t *out)
+int record_message_pack(const ProtobufCMessage *message, struct bytes key, uint8_t *out)
 {
     size_t size = protobuf_c_message_get_packed_size(message);
     if (size > RECORD_BYTES_MAX - RECORD_HEADER_BYTES)
@@ -112,7 +111,7 @@ static int message_pack(const ProtobufCMessage *message, struct bytes key, uint8
 }
 
 /* The message lives in the arena; NULL when it is damaged. */
-static ProtobufCMessage *message_unpack(const ProtobufCMessageDescriptor *descriptor,
+ProtobufCMessage *record_message_unpack(const ProtobufCMessageDescriptor *descriptor,
                                         struct bytes key, struct bytes bytes, size_t bytes_max,
                                         struct arena *arena)
 {
@@ -151,7 +150,7 @@ int record_pack_session(const char *user, const struct session_record *record,
     bytes_put((uint8_t *)rooms, record->rooms);
     rooms[record->rooms.size] = '\0';
     message.rooms = rooms;
-    return message_pack(&message.base, bytes_of_text(user), out);
+    return record_message_pack(&message.base, bytes_of_text(user), out);
 }
 
 /* They are the last of the record, as packing puts them: so they are found in its own bytes, where
@@ -172,8 +171,9 @@ int record_unpack_session(const char *user, struct bytes bytes, struct session_r
 {
     alignas(max_align_t) uint8_t memory[ARENA_BYTES];
     struct arena arena = {.data = memory, .capacity = sizeof(memory)};
-    ProtobufCMessage *base = message_unpack(&usher__v1__session_record__descriptor,
-                                            bytes_of_text(user), bytes, RECORD_BYTES_MAX, &arena);
+    ProtobufCMessage *base =
+        record_message_unpack(&usher__v1__session_record__descriptor, bytes_of_text(user), bytes,
+                              RECORD_BYTES_MAX, &arena);
     if (base == NULL)
         return -EUCLEAN;
     const Usher__V1__SessionRecord *message = (const Usher__V1__SessionRecord *)base;
@@ -187,9 +187,9 @@ int record_unpack_session(const char *user, struct bytes bytes, struct session_r
     record->acks = message->acks;
     record->token_ends_ms = message->token_ends_ms;
     memcpy(record->secret, message->secret.data, STORE_SECRET_BYTES);
-    bool fits = text_copy(record->address, message->address, STORE_ADDRESS_BYTES_MAX) &&
-                text_copy(record->client, message->client, STORE_CLIENT_BYTES_MAX) &&
-                text_copy(record->transport, message->transport, STORE_TRANSPORT_BYTES_MAX);
+    bool fits = record_text_copy(record->address, message->address, STORE_ADDRESS_BYTES_MAX) &&
+                record_text_copy(record->client, message->client, STORE_CLIENT_BYTES_MAX) &&
+                record_text_copy(record->transport, message->transport, STORE_TRANSPORT_BYTES_MAX);
     return fits ? find_rooms(bytes, message->rooms, record) : -EUCLEAN;
 }
 
@@ -212,7 +212,7 @@ int record_pack_event(const struct presence_event *event, uint8_t out[RECORD_BYT
     message.client = (char *)event->client;
     uint8_t key[RECORD_EVENT_KEY_BYTES];
     record_event_key(event->seq, key);
-    return message_pack(&message.base, (struct bytes){key, sizeof(key)}, out);
+    return record_message_pack(&message.base, (struct bytes){key, sizeof(key)}, out);
 }
 
 int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event *event)
@@ -222,8 +222,8 @@ int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event 
     alignas(max_align_t) uint8_t memory[ARENA_BYTES];
     struct arena arena = {.data = memory, .capacity = sizeof(memory)};
     ProtobufCMessage *base =
-        message_unpack(&usher__v1__presence_event__descriptor, (struct bytes){key, sizeof(key)},
-                       bytes, RECORD_BYTES_MAX, &arena);
+        record_message_unpack(&usher__v1__presence_event__descriptor,
+                              (struct bytes){key, sizeof(key)}, bytes, RECORD_BYTES_MAX, &arena);
     if (base == NULL)
         return -EUCLEAN;
     const Usher__V1__PresenceEvent *message = (const Usher__V1__PresenceEvent *)base;
@@ -238,9 +238,9 @@ int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event 
     event->until_ms = message->until_ms;
     event->kind = (uint8_t)kind;
     event->cause = (uint8_t)cause;
-    bool fits = text_copy(event->user, message->user, STORE_NAME_BYTES_MAX) &&
-                text_copy(event->address, message->address, STORE_ADDRESS_BYTES_MAX) &&
-                text_copy(event->client, message->client, STORE_CLIENT_BYTES_MAX);
+    bool fits = record_text_copy(event->user, message->user, STORE_NAME_BYTES_MAX) &&
+                record_text_copy(event->address, message->address, STORE_ADDRESS_BYTES_MAX) &&
+                record_text_copy(event->client, message->client, STORE_CLIENT_BYTES_MAX);
     return fits ? 0 : -EUCLEAN;
 }
 
@@ -286,7 +286,7 @@ int record_pack_inbox(const char *user, const struct saved_inbox *inbox,
     message.acked_seq = inbox->acked_seq;
     message.unnumbered = inbox->unnumbered;
     message.loss_untold = inbox->loss_untold;
-    return message_pack(&message.base, (struct bytes){key, key_size}, out);
+    return record_message_pack(&message.base, (struct bytes){key, key_size}, out);
 }
 
 int record_unpack_inbox(const char *user, struct bytes bytes, struct saved_inbox *inbox)
@@ -296,8 +296,8 @@ int record_unpack_inbox(const char *user, struct bytes bytes, struct saved_inbox
     alignas(max_align_t) uint8_t memory[ARENA_BYTES];
     struct arena arena = {.data = memory, .capacity = sizeof(memory)};
     ProtobufCMessage *base =
-        message_unpack(&usher__v1__inbox_record__descriptor, (struct bytes){key, key_size}, bytes,
-                       RECORD_BYTES_MAX, &arena);
+        record_message_unpack(&usher__v1__inbox_record__descriptor, (struct bytes){key, key_size},
+                              bytes, RECORD_BYTES_MAX, &arena);
     if (base == NULL)
         return -EUCLEAN;
     const Usher__V1__InboxRecord *message = (const Usher__V1__InboxRecord *)base;
@@ -364,8 +364,8 @@ int record_unpack_message(const char *user, uint64_t seq, struct bytes bytes, st
     if (arena_fit(arena, bytes.size) < 0)
         return -ENOMEM;
     ProtobufCMessage *base =
-        message_unpack(&usher__v1__message_record__descriptor, (struct bytes){key, key_size}, bytes,
-                       RECORD_MESSAGE_BYTES_MAX, arena);
+        record_message_unpack(&usher__v1__message_record__descriptor, (struct bytes){key, key_size},
+                              bytes, RECORD_MESSAGE_BYTES_MAX, arena);
     if (base == NULL)
         return -EUCLEAN;
     const Usher__V1__MessageRecord *record = (const Usher__V1__MessageRecord *)base;

@@ -14,13 +14,16 @@
  *   events     seq, 8 bytes                        PresenceEvent
  *   inboxes    name, NUL                           InboxRecord
  *              name, NUL, seq, 8 bytes             MessageRecord
+ *   history    seq, 8 bytes                        HistoryRecord
+ *   refusals   the same
  *   meta       "position"                          both counters, 8 bytes each
  *              "cursor/", reader                   how far that one has come, 8 bytes
  *              "schema"                            the version as text, without a header
  *
  * Numbers in keys are big-endian, so byte order is number order, and an inbox is its head followed
  * by its messages. The key is in the checksum but not in the bytes, so a record that lies under
- * another's key is damaged too. Schema "usher-store-1" is the same without inboxes.
+ * another's key is damaged too. Schema "usher-store-1" is the same without inboxes; a store of
+ * either schema may be without history and refusals, which the next start adds.
  *
  * Pure functions: any thread, no allocation unless said, never block. */
 
@@ -54,6 +57,12 @@ int record_pack_event(const struct presence_event *event, uint8_t out[RECORD_BYT
  * undefined then. record->rooms lies in `bytes`. `seq` is that of the key. */
 int record_unpack_session(const char *user, struct bytes bytes, struct session_record *record);
 int record_unpack_event(uint64_t seq, struct bytes bytes, struct presence_event *event);
+
+/* As those of events. record_history_is_of looks at the first bytes alone: whether the record may
+ * be that user's. */
+int record_pack_history(const struct history_record *record, uint8_t out[RECORD_BYTES_MAX]);
+int record_unpack_history(uint64_t seq, struct bytes bytes, struct history_record *record);
+bool record_history_is_of(struct bytes bytes, const char *user);
 
 int record_pack_inbox(const char *user, const struct saved_inbox *inbox,
                       uint8_t out[RECORD_BYTES_MAX]);

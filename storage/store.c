@@ -52,6 +52,17 @@ static bool message_is_usable(const struct saved_message *message)
            message->payload.size <= STORE_PAYLOAD_BYTES_MAX;
 }
 
+static bool history_is_usable(const struct history_record *record)
+{
+    return store_name_is_usable(record->user) && record->kind > 0 && record->kind < HISTORY_KINDS &&
+           record_text_fits(record->address, STORE_ADDRESS_BYTES_MAX) &&
+           record_text_fits(record->client, STORE_CLIENT_BYTES_MAX) &&
+           record_text_fits(record->transport, STORE_TRANSPORT_BYTES_MAX) &&
+           record_text_fits(record->by, STORE_BY_BYTES_MAX) &&
+           record_text_fits(record->detail, STORE_DETAIL_BYTES_MAX) &&
+           record_text_fits(record->limit, STORE_LIMIT_BYTES_MAX);
+}
+
 const char *store_upgraded_from(const struct store *store)
 {
     return store->upgraded_from;
@@ -141,6 +152,17 @@ int store_append_event(struct store *store, struct presence_event *event)
     if (!event_is_usable(event))
         return write_done(store, -EINVAL);
     return write_done(store, store->ops->append_event(store, event));
+}
+
+int store_append_history(struct store *store, enum history_ring ring,
+                         const struct history_record *record)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    CHECK(ring < HISTORY_RINGS);
+    result = history_is_usable(record) ? store->ops->append_history(store, ring, record) : -EINVAL;
+    return result < 0 ? write_done(store, result) : result;
 }
 
 int store_put_inbox(struct store *store, const char *user, const struct saved_inbox *inbox)
@@ -298,6 +320,14 @@ int store_read_events(struct store *store, uint64_t after, size_t limit, store_e
 int store_get_cursor(struct store *store, const char *reader, uint64_t *seq)
 {
     return reader_is_usable(reader) ? store->ops->get_cursor(store, reader, seq) : -ENOENT;
+}
+
+int store_read_history(struct store *store, const struct history_query *query,
+                       store_history_each *each, void *context, struct history_page *page)
+{
+    CHECK(query->ring < HISTORY_RINGS);
+    *page = (struct history_page){0};
+    return store->ops->read_history(store, query, each, context, page);
 }
 
 int store_read_inbox(struct store *store, const char *user, struct saved_inbox *inbox,

@@ -2,7 +2,8 @@
 #ifndef USHER_STORAGE_STORE_H
 #define USHER_STORAGE_STORE_H
 
-/* What survives the process: the session map and the numbered presence stream.
+/* What survives the process: the session map, the numbered presence stream, and for people what has
+ * happened to whom.
  *
  * Writing belongs to one thread (the committer): begin, any number of puts, deletes and appends,
  * then commit or abort. Reading is open to every other thread at any time; a read sees one
@@ -34,6 +35,9 @@ enum {
     STORE_TRANSPORT_BYTES_MAX = 8,
     STORE_ROOMS_BYTES_MAX = 1055,
     STORE_READER_BYTES_MAX = 32,
+    STORE_BY_BYTES_MAX = 129,
+    STORE_DETAIL_BYTES_MAX = 120,
+    STORE_LIMIT_BYTES_MAX = 48,
     STORE_PAYLOAD_BYTES_MAX = 1 << 30, /* of a saved message */
     STORE_ERROR_BYTES_MAX = 256,
 };
@@ -99,6 +103,57 @@ struct saved_message {
     struct bytes payload;
 };
 
+/* Two rings, so that whoever is refused never pushes out what happened to those who were in. */
+enum history_ring { HISTORY_SESSIONS, HISTORY_REFUSALS, HISTORY_RINGS };
+
+/* The first four are those of PresenceEvent.Kind. */
+enum history_kind {
+    HISTORY_ONLINE = 1,
+    HISTORY_DETACHED = 2,
+    HISTORY_RESUMED = 3,
+    HISTORY_OFFLINE = 4,
+    HISTORY_LOGIN_REFUSED = 5,
+    HISTORY_RESUME_REFUSED = 6,
+    HISTORY_KINDS,
+};
+
+/* What has happened to a session, or to who asked for one: for people, nothing rests on it. Text is
+ * NUL-terminated; "" and 0 where there is nothing to be said. See HistoryRecord. */
+struct history_record {
+    uint64_t seq; /* within its ring, given when it is stored */
+    uint64_t time_ms;
+    uint64_t epoch;
+    uint64_t bound, value;
+    uint64_t until_ms;
+    uint64_t missing;
+    uint32_t count;
+    uint8_t kind; /* enum history_kind */
+    uint8_t cause;
+    char user[STORE_NAME_BYTES_MAX + 1];
+    char address[STORE_ADDRESS_BYTES_MAX + 1];
+    char client[STORE_CLIENT_BYTES_MAX + 1];
+    char transport[STORE_TRANSPORT_BYTES_MAX + 1];
+    char by[STORE_BY_BYTES_MAX + 1];
+    char detail[STORE_DETAIL_BYTES_MAX + 1];
+    char limit[STORE_LIMIT_BYTES_MAX + 1];
+};
+
+/* What is asked of a ring: newest first. */
+struct history_query {
+    enum history_ring ring;
+    const char *user;  /* "": of everybody */
+    uint64_t before;   /* seq; 0: from the newest */
+    uint64_t since_ms; /* older ones are not given */
+    size_t limit;      /* at most so many */
+};
+
+/* As of the state that was read. */
+struct history_page {
+    uint64_t next;     /* `before` of the next page; 0: this was the last */
+    uint64_t records;  /* in the ring */
+    uint64_t first_ms; /* of the oldest in it; 0: it is empty */
+};
+
 /* As of the last commit. */
 struct store_position {
     uint64_t epoch_last;     /* the highest epoch ever stored; 0: none */
@@ -112,6 +167,9 @@ struct store_options {
     uint64_t map_bytes_max;   /* the file never grows beyond; at least 256 KiB */
     uint64_t events_kept_max; /* older events are dropped in the transaction that appends; on
                                * disk as many as surely fit a quarter of the map, at most */
+    uint64_t history_max;     /* records of sessions, and a quarter as many of refusals; on disk as
+                               * many as surely fit an eighth of the map, at most. 0: none */
+    uint64_t history_age_ms;  /* older ones are dropped when others come; 0: never */
 };
 
 struct store;
@@ -169,6 +227,13 @@ int store_append_event(struct store *store, struct presence_event *event); /* se
  * a lower seq too. Takes no space to speak of, so it fits where an update of a session does. */
 int store_put_cursor(struct store *store, const char *reader, uint64_t seq);
 
+/* Copies the record behind the others of its ring, whose oldest are dropped when there are too many
+ * or they are too old. It gives way to everything else: without room for it the record is left out,
+ * and the transaction is what it was. 1: it is stored with the commit; 0: there is no room, or none
+ * is to be kept; the others as above. */
+int store_append_history(struct store *store, enum history_ring ring,
+                         const struct history_record *record);
+
 /* The saved inboxes are written by an orderly stop and dropped by the start that has read them.
  * Messages are put in order of seq. Dropping takes no space of its own. What is put copies its
  * bytes; a second put under the same user or seq replaces the first. */
@@ -215,6 +280,13 @@ int store_read_events(struct store *store, uint64_t after, size_t limit, store_e
 
 /* What was put last for that reader. 0; -ENOENT: nothing yet; -EUCLEAN. */
 int store_get_cursor(struct store *store, const char *reader, uint64_t *seq);
+
+/* Those of the query until `each` returns false, which must not call the store. Looks at a bounded
+ * number of records in one state; *page says where to go on, and a page may have none. 0,
+ * -EUCLEAN. */
+typedef bool store_history_each(void *context, const struct history_record *record);
+int store_read_history(struct store *store, const struct history_query *query,
+                       store_history_each *each, void *context, struct history_page *page);
 
 /* The saved inbox of the user, and its messages in order of seq until `each` returns false. name
  * and payload are valid during the call. 0, -ENOENT when none was saved, -EUCLEAN. */

@@ -32,6 +32,7 @@ enum {
     RING_START = 64,
     INBOX_CHAINS = 1024,
     CURSORS_MAX = 4,
+    REFUSALS_PART = 4, /* of the history, in addition */
 };
 
 struct session_node {
@@ -64,9 +65,23 @@ struct cursor {
     uint64_t seq;
 };
 
+struct history_node {
+    struct history_node *pending_next;
+    struct history_node *older, *newer;
+    enum history_ring ring;
+    struct history_record record;
+};
+
+struct history_list {
+    struct history_node *oldest, *newest;
+    uint64_t count, last;
+};
+
 struct memory_store {
     struct store base;
-    uint64_t events_kept_max; /* set once */
+    uint64_t events_kept_max; /* set once, as the next two */
+    uint64_t history_max[HISTORY_RINGS];
+    uint64_t history_age_ms;
 
     /* the writer's: the open transaction, in order */
     struct session_node *sessions_pending;
@@ -77,6 +92,8 @@ struct memory_store {
     struct inbox_entry *inboxes_pending;
     struct inbox_entry **inboxes_pending_end;
     struct cursor cursor_pending;
+    struct history_node *history_pending;
+    struct history_node **history_pending_end;
     uint64_t random;
 
     /* shared, changed by the writer under the mutex */
@@ -87,6 +104,7 @@ struct memory_store {
     uint64_t ring_slots;
     struct inbox_entry *inboxes[INBOX_CHAINS];
     struct cursor cursors[CURSORS_MAX];
+    struct history_list histories[HISTORY_RINGS];
 
     /* shared, changed by any thread under the mutex */
     int fault;         /* what commits fail with; 0: they do not */
@@ -285,6 +303,46 @@ static void inboxes_free(struct memory_store *store)
     }
 }
 
+/* --- the history ------------------------------------------------------------------------- */
+
+static void drop_oldest_history(struct history_list *list)
+{
+    struct history_node *oldest = list->oldest;
+    list->oldest = oldest->newer;
+    if (list->oldest != NULL)
+        list->oldest->older = NULL;
+    else
+        list->newest = NULL;
+    list->count--;
+    free(oldest);
+}
+
+static bool is_too_old(const struct memory_store *store, const struct history_list *list,
+                       uint64_t now_ms)
+{
+    return store->history_age_ms != 0 && now_ms > store->history_age_ms &&
+           list->oldest->record.time_ms < now_ms - store->history_age_ms;
+}
+
+/* Takes the node. */
+static void apply_history(struct memory_store *store, struct history_node *node)
+{
+    struct history_list *list = &store->histories[node->ring];
+    uint64_t now_ms = node->record.time_ms;
+    node->record.seq = ++list->last;
+    node->older = list->newest;
+    node->newer = NULL;
+    if (list->newest != NULL)
+        list->newest->newer = node;
+    else
+        list->oldest = node;
+    list->newest = node;
+    list->count++;
+    while (list->count > 0 &&
+           (list->count > store->history_max[node->ring] || is_too_old(store, list, now_ms)))
+        drop_oldest_history(list);
+}
+
 /* --- writing ----------------------------------------------------------------------------- */
 
 static void pending_reset(struct memory_store *store)
@@ -297,13 +355,16 @@ static void pending_reset(struct memory_store *store)
     store->inboxes_pending = NULL;
     store->inboxes_pending_end = &store->inboxes_pending;
     store->cursor_pending.reader[0] = '\0';
+    store->history_pending = NULL;
+    store->history_pending_end = &store->history_pending;
 }
 
 /* Nothing is left of the transaction before. */
 static bool is_clear(const struct memory_store *store)
 {
     return store->sessions_pending == NULL && store->events_pending == NULL &&
-           store->inboxes_pending == NULL && store->events_pending_count == 0;
+           store->inboxes_pending == NULL && store->history_pending == NULL &&
+           store->events_pending_count == 0;
 }
 
 static int memory_begin(struct store *base)
@@ -467,6 +528,22 @@ static int memory_put_cursor(struct store *base, const char *reader, uint64_t se
     return 0;
 }
 
+static int memory_append_history(struct store *base, enum history_ring ring,
+                                 const struct history_record *record)
+{
+    struct memory_store *store = memory_of(base);
+    if (store->history_max[ring] == 0)
+        return 0;
+    struct history_node *node = calloc(1, sizeof(*node));
+    if (node == NULL)
+        return -ENOMEM;
+    node->ring = ring;
+    node->record = *record;
+    *store->history_pending_end = node;
+    store->history_pending_end = &node->pending_next;
+    return 1;
+}
+
 static void memory_abort(struct store *base)
 {
     struct memory_store *store = memory_of(base);
@@ -487,6 +564,12 @@ static void memory_abort(struct store *base)
         struct inbox_entry *next = entry->pending_next;
         free(entry);
         entry = next;
+    }
+    struct history_node *told = store->history_pending;
+    while (told != NULL) {
+        struct history_node *next = told->pending_next;
+        free(told);
+        told = next;
     }
     pending_reset(store);
 }
@@ -518,6 +601,12 @@ static void pending_apply(struct memory_store *store)
             apply_inbox(store, entry);
         }
         entry = next;
+    }
+    struct history_node *told = store->history_pending;
+    while (told != NULL) {
+        struct history_node *next = told->pending_next;
+        apply_history(store, told);
+        told = next;
     }
 }
 
@@ -668,6 +757,45 @@ static int memory_get_cursor(struct store *base, const char *reader, uint64_t *s
     return found ? 0 : -ENOENT;
 }
 
+/* NULL: there is none. */
+static const struct history_node *newest_before(const struct history_list *list, uint64_t before)
+{
+    const struct history_node *node = list->newest;
+    while (node != NULL && before != 0 && node->record.seq >= before)
+        node = node->older;
+    return node;
+}
+
+static int memory_read_history(struct store *base, const struct history_query *query,
+                               store_history_each *each, void *context, struct history_page *page)
+{
+    struct memory_store *store = memory_of(base);
+    int result = read_begin(store);
+    if (result < 0)
+        return result;
+    const struct history_list *list = &store->histories[query->ring];
+    size_t given = 0;
+    page->records = list->count;
+    page->first_ms = list->oldest != NULL ? list->oldest->record.time_ms : 0;
+    for (const struct history_node *node = newest_before(list, query->before); node != NULL;
+         node = node->older) {
+        if (given == query->limit) {
+            page->next = node->record.seq + 1;
+            break;
+        }
+        bool wanted = query->user[0] == '\0' || strcmp(query->user, node->record.user) == 0;
+        if (!wanted || node->record.time_ms < query->since_ms)
+            continue;
+        given++;
+        if (!each(context, &node->record)) {
+            page->next = node->record.seq + 1;
+            break;
+        }
+    }
+    read_end(store);
+    return 0;
+}
+
 static int memory_read_inbox(struct store *base, const char *user, struct saved_inbox *inbox,
                              store_message_each *each, void *context)
 {
@@ -702,6 +830,9 @@ static void memory_close(struct store *base)
         drop_oldest(store);
     free(store->ring);
     inboxes_free(store);
+    for (int ring = 0; ring < HISTORY_RINGS; ring++)
+        while (store->histories[ring].count > 0)
+            drop_oldest_history(&store->histories[ring]);
     lock_destroy(&store->mutex);
     free(store);
 }
@@ -712,6 +843,7 @@ static const struct store_ops memory_ops = {
     .put_session = memory_put_session,
     .delete_session = memory_delete_session,
     .append_event = memory_append_event,
+    .append_history = memory_append_history,
     .put_inbox = memory_put_inbox,
     .put_message = memory_put_message,
     .drop_inboxes = memory_drop_inboxes,
@@ -723,6 +855,7 @@ static const struct store_ops memory_ops = {
     .list_sessions = memory_list_sessions,
     .read_events = memory_read_events,
     .get_cursor = memory_get_cursor,
+    .read_history = memory_read_history,
     .read_inbox = memory_read_inbox,
 };
 
@@ -734,6 +867,9 @@ int store_open_memory(struct store **out, const struct store_options *options)
     lock_init(&store->mutex);
     store->base.ops = &memory_ops;
     store->events_kept_max = options->events_kept_max;
+    store->history_max[HISTORY_SESSIONS] = options->history_max;
+    store->history_max[HISTORY_REFUSALS] = options->history_max / REFUSALS_PART;
+    store->history_age_ms = options->history_age_ms;
     store->position.presence_first = 1;
     store->random = UINT64_C(0x9E3779B97F4A7C15);
     pending_reset(store);

@@ -27,6 +27,8 @@ struct store_ops {
     int (*put_session)(struct store *store, const char *user, const struct session_record *record);
     int (*delete_session)(struct store *store, const char *user);
     int (*append_event)(struct store *store, struct presence_event *event);
+    int (*append_history)(struct store *store, enum history_ring ring,
+                          const struct history_record *record);
     int (*put_inbox)(struct store *store, const char *user, const struct saved_inbox *inbox);
     int (*put_message)(struct store *store, const char *user, const struct saved_message *message);
     int (*drop_inboxes)(struct store *store);
@@ -43,6 +45,8 @@ struct store_ops {
     int (*read_events)(struct store *store, uint64_t after, size_t limit, store_event_each *each,
                        void *context, struct store_position *position);
     int (*get_cursor)(struct store *store, const char *reader, uint64_t *seq);
+    int (*read_history)(struct store *store, const struct history_query *query,
+                        store_history_each *each, void *context, struct history_page *page);
     int (*read_inbox)(struct store *store, const char *user, struct saved_inbox *inbox,
                       store_message_each *each, void *context);
 };

@@ -36,6 +36,16 @@ static void bounce_pull(const struct room_pull_message *pull, struct turn *turn)
     turn_post(turn, pull->user, &state->header);
 }
 
+/* He is gone, and in no room. */
+static void bounce_look(const struct rooms_look_message *look, struct turn *turn)
+{
+    struct room_answer_message *answer;
+    MEMORY_MUST((answer = room_answer_create(look->token, USHER__V1__ERROR__CODE__NOT_ONLINE,
+                                             (struct bytes){0})) != NULL,
+                "an answer");
+    turn_post(turn, look->asker, &answer->header);
+}
+
 void bounce(struct message *message, struct turn *turn)
 {
     turn_count(turn, METRIC_events_stale, 1);
@@ -72,6 +82,8 @@ void bounce(struct message *message, struct turn *turn)
         const struct watch_list_message *list = (const struct watch_list_message *)message;
         watch_listed(turn, list->by, list->request, USHER__V1__RESULT__CODE__NOT_ONLINE, 0, NULL,
                      0);
+    } else if (message->kind == MESSAGE_ROOMS_LOOK) {
+        bounce_look((struct rooms_look_message *)message, turn);
     } else if (message->kind == MESSAGE_FRAMES) {
         turn_effect(turn, EFFECT_CONSUMED, ((struct frames_message *)message)->conn);
     } else if (message->kind == MESSAGE_RESUME) {

@@ -103,3 +103,14 @@ struct bytes call_result_rooms(const struct call_result_message *result)
 {
     return (struct bytes){result->payload + result->payload_size, result->rooms_size};
 }
+
+struct conn_end_message *conn_end_create(uint64_t conn, enum loss loss)
+{
+    struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
+    end->conn = conn;
+    end->loss = loss;
+    end->reset = false;
+    end->limit = NULL;
+    end->bound = end->value = 0;
+    return end;
+}

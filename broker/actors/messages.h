@@ -52,6 +52,7 @@ enum message_kind {
     MESSAGE_ROOM_STATE,
     MESSAGE_ROOM_BUNDLE,
     MESSAGE_ROOM_ANSWER,
+    MESSAGE_ROOMS_LOOK, /* to a user: which is he in? */
     /* about friends (watch.h): to a shard, to a user, to the instance that gave a list */
     MESSAGE_WATCH,
     MESSAGE_UNWATCH,
@@ -148,7 +149,13 @@ struct conn_end_message {
     struct message header;
     uint64_t conn;
     enum loss loss;
+    bool reset;            /* LOSS_GONE: an error, and not the peer's end */
+    const char *limit;     /* for people: the option whose limit it was, static; NULL: none was */
+    uint64_t bound, value; /* its value, and what there was */
 };
+
+/* Zeroed but for what is given. */
+struct conn_end_message *conn_end_create(uint64_t conn, enum loss loss);
 
 struct writable_message {
     struct message header;
@@ -319,6 +326,7 @@ struct bytes restore_rooms(const struct restore_message *restore);
 struct stop_message {
     struct message header;
     uint32_t retry_after_ms;
+    const char *why; /* for people, static: a stop, a drain, a restart */
     bool later; /* only a warning: another one comes. Nobody can come back any more, so a session
                  * that is detached does not end */
 };

@@ -148,6 +148,21 @@ struct room_member_message *room_member_create(enum message_kind kind, struct by
 struct bytes room_member_name(const struct room_member_message *message);
 struct bytes room_member_detail(const struct room_member_message *message);
 
+/* MESSAGE_ROOMS_LOOK of an operator, who gets a room_answer_message; its bytes are of these. */
+struct rooms_look_message {
+    struct message header;
+    actor_handle asker;
+    uint64_t token;
+};
+
+struct room_of_user {
+    actor_handle room;
+    uint64_t incarnation;
+    uint64_t offset; /* of the last message that he was given */
+    bool behind;     /* something is missing, and asked for */
+    bool away;
+};
+
 /* --- to a user, from a room ------------------------------------------------------------------- */
 
 /* MESSAGE_ROOM_STATE: the answer to a join or a pull. */

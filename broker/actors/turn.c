@@ -122,3 +122,27 @@ struct change *turn_change(struct turn *turn, enum change_kind kind, struct mess
     turn->change = change;
     return change;
 }
+
+static void cut_text(char *to, size_t bytes_max, const char *from)
+{
+    size_t size = strnlen(from, bytes_max);
+    memcpy(to, from, size);
+    to[size] = '\0';
+}
+
+void turn_note(struct turn *turn, const char *detail, const char *limit, uint64_t bound,
+               uint64_t value)
+{
+    CHECK(turn->change != NULL);
+    struct change_note *note = &turn->change->note;
+    cut_text(note->detail, STORE_DETAIL_BYTES_MAX, detail);
+    note->limit = limit;
+    note->bound = bound;
+    note->value = value;
+}
+
+void turn_note_by(struct turn *turn, const char *by)
+{
+    CHECK(turn->change != NULL);
+    cut_text(turn->change->note.by, STORE_BY_BYTES_MAX, by);
+}

@@ -37,10 +37,11 @@ struct settings {
     uint32_t link_submits_max;         /* of one link, in progress at once */
     struct source_rates *source_rates; /* NULL: nothing is counted per source */
     struct spent *spent_rates,
-        *spent_fights;        /* of users whose session has ended; NULL: forgotten */
-    uint64_t requests_key[2]; /* random; see user/requests.h */
-    uint64_t proof_key[2];    /* random; see proof_of_resume */
-    uint64_t link_key[2];     /* random; seals the numbers of links, see instance/access.h */
+        *spent_fights;         /* of users whose session has ended; NULL: forgotten */
+    struct refusals *refusals; /* NULL: no history is kept */
+    uint64_t requests_key[2];  /* random; see user/requests.h */
+    uint64_t proof_key[2];     /* random; see proof_of_resume */
+    uint64_t link_key[2];      /* random; seals the numbers of links, see instance/access.h */
     struct link_token *_Atomic link_token; /* NULL: none is asked for */
     struct room_classes *_Atomic room_classes;
     uint8_t friends_mode; /* enum friends_mode */
@@ -98,6 +99,14 @@ struct effect {
  * until it is synced or has failed; then user_committed goes on. */
 enum change_kind { CHANGE_ATTACH = 1, CHANGE_RESUME, CHANGE_DETACH, CHANGE_END };
 
+/* What the history says of a change beside its event. */
+struct change_note {
+    char by[STORE_BY_BYTES_MAX + 1]; /* who did it, or from where */
+    char detail[STORE_DETAIL_BYTES_MAX + 1];
+    const char *limit;     /* the option whose limit it was, static; NULL: none was */
+    uint64_t bound, value; /* its value, and what there was */
+};
+
 struct change {
     struct change *next; /* of the committer */
     actor_handle self;
@@ -105,6 +114,7 @@ struct change {
     bool remove; /* the session, instead of putting `record` */
     struct session_record record;
     struct presence_event event;
+    struct change_note note;
     struct message *cause; /* what asked for it; owned */
     int error;             /* how the commit ended */
 };
@@ -169,6 +179,15 @@ void turn_result(struct turn *turn, actor_handle to, uint64_t request, uint64_t 
 
 /* A zeroed change with self and cause (taken) set; NULL without memory, and cause is not taken. */
 struct change *turn_change(struct turn *turn, enum change_kind kind, struct message *cause);
+
+/* For the history, of the change that this turn has asked for: why, and where a limit was the
+ * reason (NULL: none was) its option, its value and what there was. Text is cut where it is too
+ * long. */
+void turn_note(struct turn *turn, const char *detail, const char *limit, uint64_t bound,
+               uint64_t value);
+
+/* And who did it. */
+void turn_note_by(struct turn *turn, const char *by);
 
 /* When the effects are done: the time since the stamp; 0: nothing, it is not timed. */
 static inline void turn_mark(struct turn *turn, enum histogram_id histogram, uint32_t stamp_us)

@@ -157,6 +157,11 @@ struct admin_options {
     unsigned (*alive)(void *context, struct admin_check checks[ADMIN_CHECKS_MAX]);
     unsigned (*ready)(void *context, struct admin_check checks[ADMIN_CHECKS_MAX]);
 
+    /* Called on the second thread every so many ms, or later when an answer takes long. NULL:
+     * nothing is to be done. */
+    void (*tick)(void *context);
+    unsigned tick_ms;
+
     /* By route; NULL: that is not there (503, "unavailable"). */
     admin_answer *answers[ADMIN_ROUTES];
 };

@@ -103,12 +103,44 @@ static void run_job(struct exchange *exchange, bool closing)
     MHD_resume_connection(exchange->connection); /* it may be gone from here on */
 }
 
-/* Waits for it; NULL: it closes, and nobody is left. */
-static struct exchange *take_next(struct admin *admin, bool *closing)
+/* Whether somebody waits, or it closes, before the moment. */
+static bool wait_until(struct admin *admin, uint64_t at_ms)
 {
-    lock_take(&admin->lock);
-    while (admin->looks.first == NULL && admin->changes.first == NULL && !admin->closing)
-        lock_wait(&admin->lock, &admin->more);
+    struct timespec until = env_until(admin->options.env, at_ms);
+    CHECK(lock_held(&admin->lock));
+    bool late = false;
+    while (admin->looks.first == NULL && admin->changes.first == NULL && !admin->closing && !late)
+        late = !lock_wait_until(&admin->lock, &admin->more, &until);
+    return !late;
+}
+
+/* The broker's own, when it is due; gives when it is next. However late it was, it is not made up
+ * for. */
+static uint64_t tick(struct admin *admin, uint64_t due_ms)
+{
+    const struct admin_options *options = &admin->options;
+    uint64_t now_ms = env_monotonic_ms(options->env);
+    if (options->tick == NULL || now_ms < due_ms)
+        return due_ms;
+    options->tick(options->context);
+    return now_ms + options->tick_ms;
+}
+
+/* Waits for it, with `tick` meanwhile; NULL: it closes, and nobody is left. */
+static struct exchange *take_next(struct admin *admin, uint64_t *due_ms, bool *closing)
+{
+    bool ready = admin->options.tick == NULL;
+    do {
+        *due_ms = tick(admin, *due_ms);
+        lock_take(&admin->lock);
+        if (ready)
+            while (admin->looks.first == NULL && admin->changes.first == NULL && !admin->closing)
+                lock_wait(&admin->lock, &admin->more);
+        else
+            ready = wait_until(admin, *due_ms);
+        if (!ready)
+            lock_give(&admin->lock);
+    } while (!ready);
     *closing = admin->closing;
     struct exchange *exchange = line_take(admin, &admin->changes);
     if (exchange == NULL)
@@ -122,7 +154,8 @@ static void *run(void *argument)
     struct admin *admin = argument;
     struct exchange *exchange;
     bool closing;
-    while ((exchange = take_next(admin, &closing)) != NULL)
+    uint64_t due_ms = 0;
+    while ((exchange = take_next(admin, &due_ms, &closing)) != NULL)
         run_job(exchange, closing);
     return NULL;
 }

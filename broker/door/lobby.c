@@ -6,6 +6,7 @@
 
 #include "actors/kinds.h"
 #include "actors/proof.h"
+#include "actors/refusals.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "client.pb-c.h"
@@ -80,6 +81,36 @@ static void say_close(const struct lobby *lobby, struct runner *runner, conn_han
     net_release(lobby->net, conn);
 }
 
+/* For the history. `limit` is an option of that value, or NULL. */
+static void note_refusal(const struct lobby *lobby, const struct attach_message *login,
+                         const char *detail, const char *limit, uint64_t bound)
+{
+    const struct refusal refusal = {
+        .kind = HISTORY_LOGIN_REFUSED,
+        .user = login->user,
+        .address = login->address,
+        .client = login->client,
+        .transport = listener_name(login->listener),
+        .detail = detail,
+        .limit = limit,
+        .bound = bound,
+    };
+    refusals_note(lobby->refusals, &refusal);
+}
+
+static void note_resume_refused(const struct lobby *lobby, struct bytes user, const char *address,
+                                const char *detail, const char *limit)
+{
+    char name[USERNAME_BYTES_MAX + 1];
+    message_copy_text(name, sizeof(name), user);
+    const struct refusal refusal = {.kind = HISTORY_RESUME_REFUSED,
+                                    .user = name,
+                                    .address = address,
+                                    .detail = detail,
+                                    .limit = limit};
+    refusals_note(lobby->refusals, &refusal);
+}
+
 /* A Login that waits for its verdict waits no more; it is answered. */
 static void forget_login(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                          uint32_t code, const char *detail)
@@ -124,35 +155,40 @@ void lobby_attach(const struct lobby *lobby, struct runner *runner, struct attac
         return;
     LOG(lobby->log, LIMIT_HIT, LOG_S("limit", "limits.users"),
         LOG_U("users", registry_count(lobby->registry)));
+    note_refusal(lobby, message, "the broker is full", "limits.users", lobby->users_max);
     say_error(lobby, runner, message->conn, message->id, USHER__V1__ERROR__CODE__BUSY,
               "limits.users is reached", env_spread_ms(lobby->env, BUSY_RETRY_MS));
     message_destroy(&message->header);
 }
 
-/* True: it was answered. It may try again on the same connection, when its time has come. */
-static bool is_too_soon(const struct lobby *lobby, struct runner *runner, conn_handle conn,
-                        uint64_t id, struct bytes user, const char *address, bool resume)
+/* The limit, if it was answered; NULL: it comes in time. It may try again on the same connection,
+ * when its time has come. */
+static const char *too_soon(const struct lobby *lobby, struct runner *runner, conn_handle conn,
+                            uint64_t id, struct bytes user, const char *address, bool resume)
 {
     struct login_wait wait = logins_take(lobby->logins, user, bytes_of_text(address), resume);
     if (wait.ms == 0)
-        return false;
+        return NULL;
     metrics_add(lobby->metrics, runner->index, METRIC_logins_refused_rate, 1);
     LOG(lobby->log, LIMIT_HIT, LOG_S("limit", wait.limit), LOG_B("user", user.data, user.size),
         LOG_S("address", address));
     char detail[96];
     snprintf(detail, sizeof(detail), "more logins than %s", wait.limit);
     say_error(lobby, runner, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED, detail, wait.ms);
-    return true;
+    return wait.limit;
 }
 
 /* A login whose credentials are good. Takes the message. */
 static void let_in(const struct lobby *lobby, struct runner *runner, struct attach_message *login)
 {
-    if (is_too_soon(lobby, runner, login->conn, login->id, bytes_of_text(login->user),
-                    login->address, false))
-        message_destroy(&login->header);
-    else
+    const char *limit = too_soon(lobby, runner, login->conn, login->id, bytes_of_text(login->user),
+                                 login->address, false);
+    if (limit == NULL) {
         lobby_attach(lobby, runner, login);
+        return;
+    }
+    note_refusal(lobby, login, "it logged in too often", limit, 0);
+    message_destroy(&login->header);
 }
 
 /* --- logins that are judged ------------------------------------------------------------------- */
@@ -173,6 +209,7 @@ static void refuse_login(const struct lobby *lobby, struct runner *runner,
     metrics_add(lobby->metrics, runner->index, refusal_metrics[job->refusal], 1);
     LOG(lobby->log, LOGIN_REFUSED, LOG_S("reason", token_refusal_name(job->refusal)),
         LOG_S("user", login->user), LOG_S("address", login->address));
+    note_refusal(lobby, login, text, limited ? "limits.failed_logins_per_source" : NULL, 0);
     if (job->refusal == TOKEN_UNAVAILABLE) { /* nobody's fault: it may try again */
         say_error(lobby, runner, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE, text,
                   env_spread_ms(lobby->env, BUSY_RETRY_MS));
@@ -204,6 +241,7 @@ static void refuse_busy(const struct lobby *lobby, struct runner *runner,
 {
     metrics_add(lobby->metrics, runner->index, METRIC_logins_refused_busy, 1);
     LOG(lobby->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("address", login->address));
+    note_refusal(lobby, login, "too many logins waited to be checked", limit, 0);
     say_error(lobby, runner, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY, detail,
               env_spread_ms(lobby->env, BUSY_RETRY_MS));
 }
@@ -367,12 +405,19 @@ static void resume(const struct lobby *lobby, struct runner *runner, conn_handle
                    const struct client_frame *frame, const char *address)
 {
     actor_handle user = prove(lobby, frame);
-    if (user != 0 &&
-        is_too_soon(lobby, runner, conn, frame->id, frame->resume.username, address, true))
+    const char *limit =
+        user != 0 ? too_soon(lobby, runner, conn, frame->id, frame->resume.username, address, true)
+                  : NULL;
+    if (limit != NULL) {
+        note_resume_refused(lobby, frame->resume.username, address, "it came back too often",
+                            limit);
         return;
+    }
     if (user != 0 && post_resume(lobby, runner, conn, frame, address, user))
         return;
     metrics_add(lobby->metrics, runner->index, METRIC_resumes_rejected, 1);
+    note_resume_refused(lobby, frame->resume.username, address,
+                        "there is no such session, or it showed another secret", NULL);
     say_error(lobby, runner, conn, frame->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
               "no such session to resume; log in", 0);
 }

@@ -17,6 +17,7 @@ struct lobby {
     const struct behaviour *user; /* of the actors that logins make */
     struct admission *admission;  /* NULL with auth.mode open */
     struct logins *logins;
+    struct refusals *refusals; /* NULL: no history is kept */
     const uint64_t *proof_key; /* see actors/proof.h */
     uint64_t users_max;
     const struct env *env;

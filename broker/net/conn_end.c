@@ -33,6 +33,19 @@ void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
                        conn->owner, end);
 }
 
+struct net_loss net_loss(struct net *net, conn_handle handle)
+{
+    const struct conn *conn = slot_find(net, handle);
+    CHECK(conn != NULL);
+    uint64_t now_ms = env_monotonic_ms(net->options.env);
+    return (struct net_loss){
+        .reset = conn->reset,
+        .evicted = atomic_load_explicit(&conn->evicting, memory_order_relaxed),
+        .silent_ms = net_ms_since(conn->heard_ms, now_ms),
+        .output_bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed),
+    };
+}
+
 /* All is written, but for what the transport says at its end. */
 static void shut(struct reactor *reactor, struct conn *conn)
 {

@@ -225,6 +225,15 @@ enum listener_kind net_listener(struct net *net, conn_handle conn);
 int net_write(struct net *net, unsigned block, conn_handle conn, const void *data, size_t size);
 int net_flush(struct net *net, unsigned block, conn_handle conn);
 
+/* What there is to say of a connection that has ended: during on_end, on its I/O thread. */
+struct net_loss {
+    bool reset;   /* by an error, and not by the peer's end */
+    bool evicted; /* because of what it held, when all held too much */
+    uint32_t silent_ms;
+    uint32_t output_bytes; /* the memory of what waited to be sent */
+};
+struct net_loss net_loss(struct net *net, conn_handle conn);
+
 /* Bytes that wait for the socket; on_writable comes while there are any. NET_DEAD: nothing goes
  * there any more. */
 #define NET_DEAD UINT32_MAX

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "actors/kinds.h"
+#include "actors/room_messages.h"
 #include "base/check.h"
 #include "persist/committer.h"
 
@@ -29,6 +30,21 @@ static void sum_actors(struct registry *registry, uint64_t readings[READING_COUN
             atomic_load_explicit(&actor->gauge, memory_order_relaxed);
         readings[READING_mailbox_messages] += mailbox_length(&actor->mailbox);
     }
+}
+
+/* As rooms show it, which they do in memory that outlives them. */
+static uint64_t sum_histories(struct registry *registry)
+{
+    uint32_t cursor = 0;
+    uint64_t sum = 0;
+    actor_handle handle;
+    while ((handle = registry_next(registry, &cursor, KIND_ROOM)) != 0) {
+        const struct room_place *place =
+            (const void *)registry_actor(registry, actor_slot(handle))->state;
+        sum += atomic_load_explicit(&place->shown.numbers[ROOM_NUMBER_HISTORY_BYTES],
+                                    memory_order_relaxed);
+    }
+    return sum;
 }
 
 static uint64_t file_bytes(const char *folder)
@@ -91,6 +107,8 @@ void health_read(struct health *health, uint64_t readings[READING_COUNT])
     readings[READING_calls_waiting] =
         atomic_load_explicit(&health->counters->calls_waiting, memory_order_relaxed);
     readings[READING_output_bytes] = net.output_bytes;
+    readings[READING_memory_limit_bytes] = limits_memory_bytes(health->limits);
+    readings[READING_room_history_bytes] = sum_histories(health->registry);
     readings[READING_commits_waiting] = commits.waiting;
     readings[READING_commit_stalled_seconds] =
         commits.began_ms != 0 ? since(now_ms, commits.began_ms) / 1000 : 0;

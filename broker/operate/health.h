@@ -24,6 +24,7 @@ struct health {
     struct webhook *webhook;
     const struct counters *counters;
     const struct env *env;
+    const struct limits *limits;
     const char *store_path;
     const struct certificate *certificate;
     const struct leave *leave;

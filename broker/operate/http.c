@@ -20,6 +20,8 @@ static void set_answers(admin_answer *answers[ADMIN_ROUTES])
     answers[ADMIN_NODE] = http_node;
     answers[ADMIN_SESSIONS] = http_sessions;
     answers[ADMIN_SESSION] = http_session;
+    answers[ADMIN_SESSION_ROOMS] = http_session_rooms;
+    answers[ADMIN_SAMPLES] = http_samples;
     answers[ADMIN_SLOWEST] = slowest_users;
     answers[ADMIN_SERVICES] = http_services;
     answers[ADMIN_PRESENCE] = http_presence;
@@ -57,6 +59,12 @@ static const char *state_word(void *context)
     return leave_state_name(leave_state(((struct http *)context)->options.leave));
 }
 
+/* On the second thread, between two answers. */
+static void take_sample(void *context)
+{
+    samples_take(http_of(context)->samples);
+}
+
 static unsigned check_alive(void *context, struct admin_check checks[ADMIN_CHECKS_MAX])
 {
     return health_alive(&((struct http *)context)->health, checks);
@@ -85,7 +93,8 @@ int http_open(struct http **out, const struct http_options *options)
     lock_init(&http->lock);
     wait_condition_init(&http->done);
     *out = http;
-    return http_claim_actor(http);
+    http->samples = samples_create(options->env, options->metrics);
+    return http->samples != NULL ? http_claim_actor(http) : -ENOMEM;
 }
 
 int http_listen(struct http *http, char *error)
@@ -125,6 +134,8 @@ int http_start(struct http *http, char *error)
         .state = state_word,
         .alive = check_alive,
         .ready = check_ready,
+        .tick = take_sample,
+        .tick_ms = SAMPLE_MS,
     };
     set_answers(admin.answers);
     int failed = admin_start(&http->admin, &admin, error);
@@ -154,6 +165,7 @@ void http_close(struct http *http)
         close(http->listener);
     message_destroy(http->told);
     room_rates_clear(&http->rates);
+    samples_destroy(http->samples);
     lock_destroy(&http->lock);
     pthread_cond_destroy(&http->done);
     free(http);

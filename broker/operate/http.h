@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "operate/follow.h"
 #include "operate/health.h"
+#include "operate/past.h"
 #include "rules/room_classes.h"
 
 struct http;
@@ -37,6 +38,7 @@ struct http_options {
     const struct follow *follow;
     struct leave *leave;
     struct reload *reload;
+    struct past past;
     struct health health; /* but for its link */
 };
 

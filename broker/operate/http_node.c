@@ -160,3 +160,9 @@ unsigned http_trace_read(void *context, const struct admin_query *query, json_t 
     json_object_set_new(answer, "records", lines.rows);
     return 200;
 }
+
+unsigned http_samples(void *context, const struct admin_query *query, json_t *answer)
+{
+    samples_tell(http_of(context)->samples, answer);
+    return 200;
+}

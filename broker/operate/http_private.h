@@ -11,6 +11,7 @@
 #include "base/lock.h"
 #include "operate/http.h"
 #include "operate/room_rates.h"
+#include "operate/samples.h"
 
 struct http {
     /* set once */
@@ -24,6 +25,7 @@ struct http {
     /* of the second thread, from its first answer on */
     struct thread_mark mark;
     struct room_rates rates;
+    struct samples *samples;
     /* under lock: the one command that waits */
     struct lock lock;
     pthread_cond_t done;
@@ -47,7 +49,8 @@ admin_answer slowest_users;
 admin_answer http_recorder, http_reload, http_drain;
 admin_answer http_trace, http_trace_end, http_trace_read;
 admin_answer http_kick, http_push;
-admin_answer http_rooms, http_room, http_room_close;
+admin_answer http_rooms, http_room, http_room_close, http_session_rooms;
+admin_answer http_samples;
 
 /* --- http_ask.c ------------------------------------------------------------------------------- */
 

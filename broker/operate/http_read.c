@@ -129,6 +129,63 @@ unsigned http_sessions(void *context, const struct admin_query *query, json_t *a
     return 200;
 }
 
+/* --- the past --------------------------------------------------------------------------------- */
+
+/* Texts of others may be any bytes. */
+static json_t *text_json(const char *text)
+{
+    json_t *value = json_string(text);
+    return value != NULL ? value : json_string("?");
+}
+
+static const char *past_kind(uint8_t kind)
+{
+    static const char *const names[HISTORY_KINDS] = {
+        [HISTORY_ONLINE] = "ONLINE",
+        [HISTORY_DETACHED] = "DETACHED",
+        [HISTORY_RESUMED] = "RESUMED",
+        [HISTORY_OFFLINE] = "OFFLINE",
+        [HISTORY_LOGIN_REFUSED] = "LOGIN_REFUSED",
+        [HISTORY_RESUME_REFUSED] = "RESUME_REFUSED",
+    };
+    return kind < HISTORY_KINDS && names[kind] != NULL ? names[kind] : "NONE";
+}
+
+static json_t *past_json(const struct history_record *record)
+{
+    char words[PAST_WORDS_MAX];
+    past_words(record, words);
+    return json_pack("{s:I, s:s, s:s, s:I, s:o, s:s, s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:o}",
+                     "time_ms", (json_int_t)record->time_ms, "kind", past_kind(record->kind),
+                     "cause", record->cause != 0 ? presence_cause_name(record->cause) : "", "epoch",
+                     (json_int_t)record->epoch, "address", text_json(record->address), "transport",
+                     record->transport, "client", text_json(record->client), "by",
+                     text_json(record->by), "detail", text_json(record->detail), "limit",
+                     record->limit, "bound", (json_int_t)record->bound, "value",
+                     (json_int_t)record->value, "count", (json_int_t)record->count, "missing",
+                     (json_int_t)record->missing, "text", text_json(words));
+}
+
+/* Into the answer: the newest of what has happened to the user. Gives how many. */
+static int add_past(const struct http_options *options, const struct admin_query *query,
+                    json_t *answer, size_t *count)
+{
+    struct past_page page;
+    int error = past_read(&options->past, query->user, query->limit, &page);
+    *count = 0;
+    if (error != 0)
+        return error;
+    json_t *rows = json_array();
+    for (size_t i = 0; i < page.count; i++)
+        json_array_append_new(rows, past_json(&page.list[i]));
+    *count = page.count;
+    json_object_set_new(answer, "history", rows);
+    json_object_set_new(answer, "history_more", json_boolean(page.more));
+    json_object_set_new(answer, "history_first_ms", json_integer((json_int_t)page.first_ms));
+    free(page.list);
+    return 0;
+}
+
 unsigned http_session(void *context, const struct admin_query *query, json_t *answer)
 {
     const struct http *http = http_of(context);
@@ -139,10 +196,16 @@ unsigned http_session(void *context, const struct admin_query *query, json_t *an
     int error = store_get_session(options->store, query->user, &record);
     if (error != 0 && error != -ENOENT)
         return unavailable(answer, error);
+    size_t told = 0;
+    int failed = add_past(options, query, answer, &told);
+    if (failed != 0)
+        return unavailable(answer, failed);
     json_t *timeline = http_timeline(http, query->user);
-    if (error == -ENOENT && json_array_size(timeline) == 0) {
+    if (error == -ENOENT && json_array_size(timeline) == 0 && told == 0) {
         json_decref(timeline);
-        return admin_fail(answer, 404, "not_found", "that user has no session");
+        json_object_clear(answer);
+        return admin_fail(answer, 404, "not_found",
+                          "that user has no session, and nothing is told of that name");
     }
     uint32_t waiting = registry_gauge(options->registry, query->user, strlen(query->user));
     json_t *session = error == 0 ? session_json(query->user, &record, waiting) : json_null();

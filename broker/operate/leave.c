@@ -99,7 +99,7 @@ static bool send_one_away(struct leave *leave, uint64_t left_ms)
     if (actor == 0)
         return false;
     drain->told++;
-    goodbye_tell(&leave->goodbye, actor, (uint32_t)left_ms);
+    goodbye_tell(&leave->goodbye, actor, (uint32_t)left_ms, "the node was drained");
     return true;
 }
 
@@ -134,7 +134,9 @@ void leave_stop(struct leave *leave)
     atomic_store(&leave->state, LEAVE_STOPPING);
     LOG(leave->log, STOPPING, LOG_U("connections", net_count(leave->net)));
     net_stop_accepting(leave->net);
-    goodbye_all(goodbye);
+    goodbye_all(goodbye, leave_restarts(leave)        ? "the node was restarted"
+                         : leave->drain.total_ms != 0 ? "the node was drained"
+                                                      : "the node was stopped");
     uint64_t until_ms =
         env_monotonic_ms(goodbye->env) + STOP_WAIT_MS + limits_close_linger_ms(goodbye->limits);
     while (net_count(leave->net) > 0 && env_monotonic_ms(goodbye->env) < until_ms)

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "instance/access.h"
 #include "proto/link_answer.h"
+#include "proto/username.h"
 
 /* The commands of operators on the link: the flight recorder, traces, reload and drain, each one a
  * call of a plain function whose answer is lines of JSON, and all numbers. The admin endpoint calls
@@ -106,6 +107,57 @@ static void drain_node(const struct link_commands *commands, const Usher__V1__Dr
                                                      : USHER__V1__RESULT__CODE__UNAVAILABLE);
 }
 
+/* --- history ---------------------------------------------------------------------------------- */
+
+static int add_record(struct link_page *page, const struct history_record *record)
+{
+    char words[PAST_WORDS_MAX];
+    past_words(record, words);
+    const struct history_fields fields = {
+        .time_ms = record->time_ms,
+        .kind = record->kind,
+        .cause = record->cause,
+        .epoch = record->epoch,
+        .address = record->address,
+        .client = record->client,
+        .transport = record->transport,
+        .by = record->by,
+        .detail = record->detail,
+        .limit = record->limit,
+        .bound = record->bound,
+        .value = record->value,
+        .missing = record->missing,
+        .count = record->count,
+        .text = words,
+    };
+    int error = 0;
+    MEMORY_MUST((error = link_page_history(page, &fields)) != -ENOMEM, "a page");
+    return error;
+}
+
+static void read_history(const struct link_commands *commands, const Usher__V1__History *asked,
+                         size_t room, struct buffer *out)
+{
+    struct link_page page = {.room = room};
+    struct past_page past;
+    if (!username_valid(bytes_of_text(asked->user))) {
+        put_code(out, USHER__V1__RESULT__CODE__MALFORMED);
+        return;
+    }
+    if (past_read(&commands->past, asked->user, asked->limit, &past) != 0) {
+        put_code(out, USHER__V1__RESULT__CODE__UNAVAILABLE);
+        return;
+    }
+    size_t told = 0;
+    while (told < past.count && add_record(&page, &past.list[told]) == 0)
+        told++;
+    MEMORY_MUST(link_result_history(out, &page, past.kept, past.first_ms,
+                                    past.more || told < past.count) == 0,
+                "a result");
+    buffer_fini(&page.items);
+    free(past.list);
+}
+
 /* --- numbers ---------------------------------------------------------------------------------- */
 
 static void put_number(struct link_page *page, const char *name, uint64_t value)
@@ -198,6 +250,9 @@ bool link_commands_answer(struct link_commands *commands, const Usher__V1__Comma
         return true;
     case USHER__V1__COMMAND__BODY_DRAIN_NODE:
         drain_node(commands, command->drain_node, room, out);
+        return true;
+    case USHER__V1__COMMAND__BODY_HISTORY:
+        read_history(commands, command->history, room, out);
         return true;
     case USHER__V1__COMMAND__BODY_STATS:
         read_numbers(commands, out);

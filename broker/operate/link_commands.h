@@ -10,6 +10,7 @@
 #include "link/link.h"
 #include "operate/follow.h"
 #include "operate/leave.h"
+#include "operate/past.h"
 #include "operate/reload.h"
 #include "storage/store.h"
 
@@ -24,6 +25,7 @@ struct link_commands {
     const struct follow *follow;
     struct leave *leave;
     struct reload *reload;
+    struct past past;
     /* of the thread that answers backends, from the first command on */
     struct thread_mark mark;
 };

@@ -8,6 +8,8 @@
 #include "base/check.h"
 #include "operate/announce.h"
 
+#define DAY_MS UINT64_C(86400000)
+
 /* Gives each module what it uses, and nothing else of what the layer was given. The order is that
  * of who asks whom. */
 
@@ -55,6 +57,11 @@ static void fill_leave(struct operators *operators, const struct operators_optio
     };
 }
 
+static struct past past_of(const struct operators_options *options)
+{
+    return (struct past){options->store, options->env, options->config->history_days * DAY_MS};
+}
+
 static void fill_askers(struct operators *operators, const struct operators_options *options)
 {
     operators->signals = (struct signals){
@@ -74,6 +81,7 @@ static void fill_askers(struct operators *operators, const struct operators_opti
         .follow = &operators->follow,
         .leave = &operators->leave,
         .reload = operators->reload,
+        .past = past_of(options),
     };
 }
 
@@ -88,6 +96,7 @@ static struct health health_of(const struct operators *operators,
         .webhook = options->webhook,
         .counters = options->counters,
         .env = options->env,
+        .limits = options->limits,
         .store_path = options->config->store_path,
         .certificate = &operators->certificate,
         .leave = &operators->leave,
@@ -118,6 +127,7 @@ static int open_http(struct operators *operators, const struct operators_options
         .follow = &operators->follow,
         .leave = &operators->leave,
         .reload = operators->reload,
+        .past = past_of(options),
         .health = health_of(operators, options),
     };
     return http_open(&operators->http, &http);

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/lock.h"
 #include "base/wait.h"
+#include "persist/history.h"
 
 /* The one thread that writes to the store: group commit.
  *
@@ -24,6 +25,8 @@
  * Order: the stream's numbers are given here, in the order in which changes are taken, which is
  * the order in which their turns ended; a user's next change cannot come before his last is done,
  * because his actor is held.
+ *
+ * Behind the changes the same transaction has their records for the history (persist/history.c).
  *
  * A storm leaves the store's pages in our memory that it has looked at. They are given back when
  * the store has had REST_CHANGES changes since, which is seldom enough to cost nothing, and when
@@ -51,6 +54,7 @@ struct committer {
     uint64_t unrested;       /* changes since the store gave memory back */
     bool keeping;            /* `kept` is to be written */
     uint64_t kept;
+    struct history history;
     struct lock lock;
     pthread_cond_t more, idle;
     /* under lock */
@@ -71,6 +75,12 @@ int committer_open(struct committer **out, const struct committer_options *optio
     if (committer == NULL)
         return -ENOMEM;
     committer->options = *options;
+    committer->history.keeps = options->keeps_history;
+    committer->history.refusals = options->refusals;
+    committer->history.env = options->env;
+    committer->history.metrics = options->metrics;
+    committer->history.log = options->log;
+    committer->history.block = options->runner->index;
     lock_init(&committer->lock);
     wait_condition_init(&committer->more);
     wait_condition_init(&committer->idle);
@@ -123,26 +133,42 @@ static int store_change(struct store *store, struct change *change)
 }
 
 /* One transaction for the whole list, and for how far the reader has come when `keeps`. */
-static int store_list(const struct committer *committer, struct change *list, bool keeps,
-                      uint64_t *count)
+static int store_list(struct committer *committer, struct change *list, bool keeps, uint64_t *count)
 {
-    const struct committer_options *options = &committer->options;
-    struct store *store = options->store;
+    struct store *store = committer->options.store;
     int error = store_begin(store);
     if (error != 0)
         return error;
-    for (struct change *change = list; change != NULL; change = change->next) {
+    *count = 0;
+    for (struct change *change = list; error == 0 && change != NULL; change = change->next) {
         error = store_change(store, change);
-        if (error != 0) {
-            store_abort(store);
-            return error;
-        }
-        (*count)++;
+        *count += error == 0;
     }
-    if (keeps)
-        (void)store_put_cursor(store, options->reader,
-                               committer->kept); /* commit says how it went */
-    return store_commit(store, atomic_load(options->epoch_last));
+    if (error == 0 && keeps)
+        error = store_put_cursor(store, committer->options.reader, committer->kept);
+    if (error == 0)
+        error = history_write(&committer->history, store, list);
+    if (error == 0)
+        return store_commit(store, atomic_load(committer->options.epoch_last));
+    store_abort(store);
+    return error;
+}
+
+/* The history is what goes without first. */
+static int store_first(struct committer *committer, struct change *list, bool keeps,
+                       uint64_t *count)
+{
+    struct history *history = &committer->history;
+    history->stored = history->left_out = history->taken = 0;
+    history->failed = false;
+    int error = store_list(committer, list, keeps, count);
+    if (history_gives_way(history, error)) {
+        history->stored = history->left_out = history->taken = 0;
+        history->failed = false;
+        error = store_list(committer, list, keeps, count);
+    }
+    history_settle(history, error);
+    return error;
 }
 
 static int store_all(struct committer *committer, struct change *list, uint64_t *count)
@@ -151,11 +177,10 @@ static int store_all(struct committer *committer, struct change *list, uint64_t 
     unsigned block = options->runner->index;
     uint64_t began_ns = env_monotonic_ns(options->env);
     bool keeps = committer->keeping;
-    int error = store_list(committer, list, keeps, count);
+    int error = store_first(committer, list, keeps, count);
     if (store_is_full(error) && keeps && list != NULL) {
         keeps = false;
-        *count = 0;
-        error = store_list(committer, list, false, count);
+        error = store_first(committer, list, false, count);
     }
     committer->keeping = committer->keeping && !(keeps && error == 0);
     if (error == 0) {
@@ -305,6 +330,15 @@ static void keep(struct committer *committer)
     report(committer, error, count);
 }
 
+/* A transaction for those alone who were refused, because no other came. */
+static void commit_refusals(struct committer *committer)
+{
+    uint64_t count = 0;
+    int error = store_first(committer, NULL, false, &count);
+    take_time(committer);
+    report(committer, error, 0);
+}
+
 /* Nothing was to be done for a while. */
 static void be_idle(struct committer *committer)
 {
@@ -316,6 +350,8 @@ static void be_idle(struct committer *committer)
         rest(committer);
     keep(committer);
     int error = store_look(committer->options.store);
+    if (error == 0 && history_is_due(&committer->history))
+        commit_refusals(committer);
     if (error != 0) {
         take_time(committer);
         report(committer, error, 0);
@@ -359,6 +395,9 @@ static void *run(void *argument)
         lock_give(&committer->lock);
     }
     keep(committer);
+    committer->history.taken_ms = 0; /* the last that is stored */
+    if (history_is_due(&committer->history))
+        commit_refusals(committer);
     thread_end(&committer->mark);
     return NULL;
 }

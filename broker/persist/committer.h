@@ -20,7 +20,9 @@ struct committer_options {
     struct scheduler *scheduler; /* of the turns that wait: scheduler_resume, with the change */
     struct runner *runner;       /* its thread's own, with beats */
     const _Atomic uint64_t *epoch_last;
-    const char *reader; /* of committer_keep; NULL: nobody calls it */
+    const char *reader;        /* of committer_keep; NULL: nobody calls it */
+    bool keeps_history;        /* of what is committed, in the same transaction */
+    struct refusals *refusals; /* go to the history as well; NULL: none */
     /* These changes are synced, in the order of the stream; before their turns go on. */
     void (*stored)(void *context, struct runner *runner, const struct change *list);
     void *context;

@@ -8,6 +8,7 @@
 #include "actors/messages.h"
 #include "backend.pb-c.h"
 #include "base/listeners.h"
+#include "persist/history.h"
 #include "persist/restore.h"
 #include "process/failure.h"
 #include "proto/number.h"
@@ -77,7 +78,17 @@ static bool keep_row(void *context, const char *user, const struct session_recor
     return rooms != NULL;
 }
 
-static int mark_detached(const struct survivors *survivors, const struct row *row)
+/* Whoever is told of the history finds in it that he was cut off. */
+static int tell_history(const struct survivors *survivors, const struct presence_event *event,
+                        const char *transport)
+{
+    struct history_record record;
+    history_of_restart(&record, event, transport);
+    int result = store_append_history(survivors->store, HISTORY_SESSIONS, &record);
+    return result < 0 ? result : 0;
+}
+
+static int mark_detached(const struct survivors *survivors, const struct row *row, bool told)
 {
     if (row->record.state == SESSION_DETACHED)
         return 0;
@@ -95,26 +106,31 @@ static int mark_detached(const struct survivors *survivors, const struct row *ro
     memcpy(event.address, record.address, sizeof(event.address));
     memcpy(event.client, record.client, sizeof(event.client));
     int error = store_put_session(survivors->store, row->user, &record);
-    return error != 0 ? error : store_append_event(survivors->store, &event);
+    if (error == 0)
+        error = store_append_event(survivors->store, &event);
+    return error == 0 && told ? tell_history(survivors, &event, record.transport) : error;
 }
 
-/* In one transaction, or in two of half the size when that has no room: in a map that is full,
- * sessions can be changed a few at a time. */
-static int mark_rows(const struct survivors *survivors, const struct row *rows, size_t count)
+/* In one transaction, or without the history, or in two of half the size when that has no room: in
+ * a map that is full, sessions can be changed a few at a time. */
+static int mark_rows(const struct survivors *survivors, const struct row *rows, size_t count,
+                     bool told)
 {
     int error = store_begin(survivors->store);
     if (error != 0)
         return error;
     for (size_t i = 0; error == 0 && i < count; i++)
-        error = mark_detached(survivors, &rows[i]);
+        error = mark_detached(survivors, &rows[i], told);
     if (error == 0)
         error = store_commit(survivors->store, atomic_load(survivors->epoch_last));
     else
         store_abort(survivors->store);
+    if (store_is_full(error) && told)
+        return mark_rows(survivors, rows, count, false);
     if (!store_is_full(error) || count < 2)
         return error;
-    error = mark_rows(survivors, rows, count / 2);
-    return error != 0 ? error : mark_rows(survivors, rows + count / 2, count - count / 2);
+    error = mark_rows(survivors, rows, count / 2, false);
+    return error != 0 ? error : mark_rows(survivors, rows + count / 2, count - count / 2, false);
 }
 
 struct saved_list {
@@ -246,7 +262,7 @@ static int restore_page(const struct survivors *survivors, struct rows *rows, ch
     if (error == 0)
         error = check_rows(survivors, rows);
     if (error == 0 && rows->count > 0)
-        error = mark_rows(survivors, rows->list, rows->count);
+        error = mark_rows(survivors, rows->list, rows->count, true);
     for (size_t i = 0; error == 0 && i < rows->count; i++)
         error = make_actor(survivors, &rows->list[i]);
     CHECK(error != 0 || !*more || rows->count > 0); /* or there would be no end */

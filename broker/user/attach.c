@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "actors/held.h"
+#include "actors/refusals.h"
 #include "actors/refuse.h"
 #include "backend.pb-c.h"
 #include "base/check.h"
@@ -22,6 +23,9 @@
 
 enum { RETRY_UNAVAILABLE_MS = 1000 };
 
+/* In the history: the other connection was there until then. */
+static const char CONNECTED[] = "connected";
+
 /* After a crash the numbers are the client's own; nobody has seen so many. */
 static const uint64_t LAST_SEQ_MAX = NUMBER_START_MAX;
 
@@ -35,7 +39,7 @@ static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id)
 /* A newcomer who would throw a living connection out has to wait when his host has done that too
  * often lately (fight.c). True: he was told so. */
 static bool refuse_fight(struct session *session, struct turn *turn, uint64_t conn, uint64_t id,
-                         const char *address)
+                         const char *address, enum history_kind kind)
 {
     if (session->conn == 0)
         return false;
@@ -47,9 +51,25 @@ static bool refuse_fight(struct session *session, struct turn *turn, uint64_t co
     turn_count(turn, METRIC_takeovers_damped, 1);
     LOG(turn->log, TAKEOVER_DAMPED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
         LOG_S("address", address), LOG_U("retry_after_ms", wait_ms));
+    const struct refusal refusal = {.kind = kind,
+                                    .user = turn->name,
+                                    .address = address,
+                                    .detail = "it took the user over too often from there",
+                                    .limit = "limits.takeovers_per_minute",
+                                    .bound = limits_takeovers_per_minute(turn->limits)};
+    refusals_note(turn->settings->refusals, &refusal);
     refuse_conn(turn, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED,
                 "this user was taken over too often from there", wait_ms);
     return true;
+}
+
+/* Whom the newcomer displaces, if anybody. */
+static void note_who_goes(const struct session *session, struct turn *turn)
+{
+    if (session->status != SESSION_NONE)
+        turn_note_by(turn, session_address(session));
+    if (session->conn != 0)
+        turn_note(turn, CONNECTED, NULL, 0, 0);
 }
 
 void user_attach(struct session *session, struct message *message, struct turn *turn)
@@ -60,7 +80,8 @@ void user_attach(struct session *session, struct message *message, struct turn *
         message_destroy(message);
         return;
     }
-    if (refuse_fight(session, turn, attach->conn, attach->id, attach->address)) {
+    if (refuse_fight(session, turn, attach->conn, attach->id, attach->address,
+                     HISTORY_LOGIN_REFUSED)) {
         message_destroy(message);
         return;
     }
@@ -86,6 +107,7 @@ void user_attach(struct session *session, struct message *message, struct turn *
     memcpy(change->event.address, attach->address, sizeof(change->event.address));
     memcpy(change->event.client, attach->client, sizeof(change->event.client));
     env_random(turn->env, record->secret, sizeof(record->secret));
+    note_who_goes(session, turn);
 }
 
 static bool resume_is_right(const struct session *session, const struct turn *turn,
@@ -115,7 +137,8 @@ void user_resume(struct session *session, struct message *message, struct turn *
         message_destroy(message);
         return;
     }
-    if (refuse_fight(session, turn, resume->conn, resume->id, resume->address)) {
+    if (refuse_fight(session, turn, resume->conn, resume->id, resume->address,
+                     HISTORY_RESUME_REFUSED)) {
         message_destroy(message);
         return;
     }
@@ -126,6 +149,7 @@ void user_resume(struct session *session, struct message *message, struct turn *
     memcpy(change->record.address, resume->address, sizeof(change->record.address));
     session_name_transport(&change->record, resume->listener);
     memcpy(change->event.address, resume->address, sizeof(change->event.address));
+    note_who_goes(session, turn);
 }
 
 static void refuse(struct turn *turn, uint64_t conn, uint64_t id)

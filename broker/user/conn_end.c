@@ -74,6 +74,12 @@ void user_conn_end(struct session *session, struct message *message, struct turn
         refuse_shut(turn, session->conn, row->reason, row->detail, 0, false);
     else
         turn_effect(turn, EFFECT_RELEASE, session->conn);
-    message_destroy(message);
     change_detach(session, turn, row->cause);
+    turn_note(turn,
+              end->loss != LOSS_GONE ? row->detail
+              : end->limit != NULL   ? "memory was short"
+              : end->reset           ? "the connection broke"
+                                     : "the client closed the connection",
+              end->limit, end->bound, end->value);
+    message_destroy(message);
 }

@@ -26,6 +26,7 @@ void user_protocol_error(struct session *session, struct turn *turn, uint64_t id
     refuse_request(turn, session->conn, id, USHER__V1__ERROR__CODE__PROTOCOL, detail, 0);
     refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__PROTOCOL_ERROR, detail, 0, false);
     change_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
+    turn_note(turn, detail, NULL, 0, 0);
 }
 
 /* The same for all who come from where he comes from. Nobody is closed for it: who it is that sends
@@ -74,12 +75,15 @@ static bool refuse_flood(struct session *session, const struct client_frame *fra
     if (!rate_is_hopeless(&session->rate, per_second))
         return true;
     turn_count(turn, METRIC_closed_rate_limited, 1);
+    uint32_t refused = session->rate.refused;
     LOG(turn->log, RATE_LIMITED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch));
     refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__RATE_LIMITED,
                 "more requests than limits.requests_per_second, and it goes on", RATE_RETRY_MS,
                 false);
     session->rate.refused = 0; /* who comes back begins with what is left of his allowance */
     change_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__PROTOCOL);
+    turn_note(turn, "it went on above its rate after so many refusals",
+              "limits.requests_per_second", per_second, refused);
     return true;
 }
 

@@ -18,6 +18,8 @@ void user_kick(struct session *session, struct message *message, struct turn *tu
         return;
     }
     change_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__KICKED, message);
+    turn_note(turn, kick->detail, NULL, 0, kick->reason);
+    turn_note_by(turn, kick->kicker);
 }
 
 void kick_committed(struct session *session, struct change *change, struct turn *turn)

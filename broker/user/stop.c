@@ -22,6 +22,7 @@ void user_stop(struct session *session, struct message *message, struct turn *tu
 {
     uint32_t retry_after_ms = ((struct stop_message *)message)->retry_after_ms;
     bool later = ((struct stop_message *)message)->later;
+    const char *why = ((struct stop_message *)message)->why;
     message_destroy(message);
     session->stopping = true;
     if (session->conn == 0 || later)
@@ -30,4 +31,5 @@ void user_stop(struct session *session, struct message *message, struct turn *tu
     refuse_shut(turn, session->conn, USHER__V1__CLOSE__REASON__SHUTDOWN,
                 "the broker stops; come back and resume", retry_after_ms, false);
     change_detach(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__SHUTDOWN);
+    turn_note(turn, why, NULL, 0, 0);
 }

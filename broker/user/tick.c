@@ -7,6 +7,12 @@
 /* Time has passed (session_arm): calls are answered TIMEOUT, old messages given up, and a session
  * whose token or window is over ends. */
 
+static void expire(struct session *session, struct turn *turn)
+{
+    change_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__EXPIRED, NULL);
+    turn_note(turn, "nobody came back", "session.resume_ms", session_resume_ms(turn->limits), 0);
+}
+
 void user_tick(struct session *session, struct message *message, struct turn *turn)
 {
     message_destroy(message);
@@ -22,6 +28,7 @@ void user_tick(struct session *session, struct message *message, struct turn *tu
     company_tick(session, turn);
     if (!session->stopping && session_token_left_ms(session, turn) == 0) {
         change_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__TOKEN_EXPIRED, NULL);
+        turn_note(turn, "auth.session_ends is with_token", NULL, 0, 0);
         return;
     }
     if (session->deadline_ms == 0 || session->deadline_ms > turn->now_ms)
@@ -30,7 +37,7 @@ void user_tick(struct session *session, struct message *message, struct turn *tu
     if (session->status == SESSION_IS_DETACHED && session->stopping)
         return; /* nobody can come back now: the next start gives a fresh window */
     if (session->status == SESSION_IS_DETACHED)
-        change_end(session, turn, USHER__V1__PRESENCE_EVENT__CAUSE__EXPIRED, NULL);
+        expire(session, turn);
     else if (session->status == SESSION_IS_ONLINE && session->conn == 0)
         change_detach(session, turn, session->loss_cause);
 }

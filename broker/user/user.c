@@ -34,6 +34,7 @@ static user_handler *const handlers[MESSAGE_KINDS] = {
     [MESSAGE_ROOM_EXPEL] = user_room_expel,
     [MESSAGE_ROOM_STATE] = user_room_state,
     [MESSAGE_ROOM_BUNDLE] = user_room_bundle,
+    [MESSAGE_ROOMS_LOOK] = user_rooms_look,
 };
 
 void user_receive(struct session *session, struct message *message, struct turn *turn)

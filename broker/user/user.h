@@ -19,7 +19,7 @@ typedef void user_handler(struct session *session, struct message *message, stru
 user_handler user_attach, user_resume, user_frames, user_more_frames, user_conn_end, user_writable,
     user_deliver, user_bundle, user_call_result, user_kick, user_result, user_tick, user_restore,
     user_stop, user_watched, user_watched_many, user_watch_list, user_room_state, user_room_bundle,
-    user_room_invite, user_room_expel;
+    user_room_invite, user_room_expel, user_rooms_look;
 
 /* --- what a change means, when it was synced or refused: committed.c asks for these ----------- */
 

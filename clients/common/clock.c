@@ -43,3 +43,10 @@ void clock_pause_ms(unsigned pause_ms)
     const struct timespec pause = clock_timespec((uint64_t)pause_ms * NS_PER_MS);
     nanosleep(&pause, NULL);
 }
+
+uint64_t clock_wall_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}

@@ -10,6 +10,9 @@
 uint64_t clock_ms(void);
 uint64_t clock_ns(void);
 
+/* The wall clock, for people: Unix time. */
+uint64_t clock_wall_ms(void);
+
 /* When a wait that begins now is over. UINT64_MAX: never, because timeout_ms is negative. */
 uint64_t clock_end_ms(int timeout_ms);
 

@@ -15,6 +15,15 @@ static const char *const kind_names[] = {
     [USHER_BACKEND_OFFLINE] = "offline",
 };
 
+static const char *const history_kind_names[] = {
+    [USHER_BACKEND_HISTORY_ONLINE] = "online",
+    [USHER_BACKEND_HISTORY_DETACHED] = "detached",
+    [USHER_BACKEND_HISTORY_RESUMED] = "resumed",
+    [USHER_BACKEND_HISTORY_OFFLINE] = "offline",
+    [USHER_BACKEND_HISTORY_LOGIN_REFUSED] = "login-refused",
+    [USHER_BACKEND_HISTORY_RESUME_REFUSED] = "resume-refused",
+};
+
 static const char *const cause_names[] = {
     [USHER__V1__PRESENCE_EVENT__CAUSE__LOGIN] = "login",
     [USHER__V1__PRESENCE_EVENT__CAUSE__TAKEOVER] = "takeover",
@@ -82,6 +91,11 @@ static const char *name(const char *const *names, size_t count, unsigned value)
 const char *usher_backend_kind_name(unsigned kind)
 {
     return NAME(kind_names, kind);
+}
+
+const char *usher_backend_history_kind_name(unsigned kind)
+{
+    return NAME(history_kind_names, kind);
 }
 
 const char *usher_backend_cause_name(unsigned cause)

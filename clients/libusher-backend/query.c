@@ -17,7 +17,7 @@
 
 enum {
     LOOK_MS = 100, /* the wake-up does not depend on it */
-    ROW_TEXTS_MAX = 5,
+    ROW_TEXTS_MAX = 7,
 };
 
 /* What the commands of operators are made of. */
@@ -129,6 +129,7 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
     Usher__V1__Stats stats = USHER__V1__STATS__INIT;
     struct order order;
     struct room_question rooms;
+    Usher__V1__History history = USHER__V1__HISTORY__INIT;
     switch (query->kind) {
     case USHER_BACKEND_LOOKUP:
         lookup.n_users = query->user_count;
@@ -162,6 +163,12 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
     case USHER_BACKEND_STATS:
         command.body_case = USHER__V1__COMMAND__BODY_STATS;
         command.stats = &stats;
+        break;
+    case USHER_BACKEND_HISTORY:
+        history.user = pack_text(query->user);
+        history.limit = query->limit;
+        command.body_case = USHER__V1__COMMAND__BODY_HISTORY;
+        command.history = &history;
         break;
     default:
         if (!pack_order(backend, &command, &order, query) && !pack_rooms(&command, &rooms, query))
@@ -331,6 +338,36 @@ static void copy_lines(struct usher_backend_answer *answer, const char **rows, s
     answer->more = list->more;
 }
 
+static void copy_history(struct usher_backend_answer *answer, struct usher_backend_history *rows,
+                         struct texts *texts, const Usher__V1__HistoryList *list)
+{
+    for (size_t i = 0; i < list->n_records; i++) {
+        const Usher__V1__HistoryInfo *record = list->records[i];
+        rows[i] = (struct usher_backend_history){
+            .time_ms = record->time_ms,
+            .kind = (unsigned)record->kind,
+            .cause = (unsigned)record->cause,
+            .epoch = record->epoch,
+            .address = text_copy(texts, record->address),
+            .client = text_copy(texts, record->client),
+            .transport = text_copy(texts, record->transport),
+            .by = text_copy(texts, record->by),
+            .detail = text_copy(texts, record->detail),
+            .limit = text_copy(texts, record->limit),
+            .bound = record->bound,
+            .value = record->value,
+            .missing = record->missing,
+            .count = record->count,
+            .text = text_copy(texts, record->text),
+        };
+    }
+    answer->history = rows;
+    answer->history_count = list->n_records;
+    answer->seq = list->kept;
+    answer->first_ms = list->first_ms;
+    answer->more = list->more;
+}
+
 /* How many rows there are; they are of one kind. */
 static size_t rows_of(const Usher__V1__Result *result, size_t *row_bytes)
 {
@@ -353,6 +390,9 @@ static size_t rows_of(const Usher__V1__Result *result, size_t *row_bytes)
     case USHER__V1__RESULT__VALUE_MEMBERS:
         *row_bytes = sizeof(struct usher_backend_room_member);
         return result->members->n_members;
+    case USHER__V1__RESULT__VALUE_HISTORY:
+        *row_bytes = sizeof(struct usher_backend_history);
+        return result->history->n_records;
     default:
         *row_bytes = 0;
         return 0;
@@ -386,6 +426,8 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
         copy_rooms(answer, rows, &texts, result->rooms);
     else if (result->value_case == USHER__V1__RESULT__VALUE_MEMBERS)
         copy_members(answer, rows, &texts, result->members);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_HISTORY)
+        copy_history(answer, rows, &texts, result->history);
     return answer;
 }
 

@@ -418,6 +418,8 @@ enum usher_backend_query_kind {
     USHER_BACKEND_ROOM_MEMBERS, /* room, after_user (`next` of the page before), limit -> members,
                                  * next, seq (the news that they are true for), incarnation, offset
                                  */
+    USHER_BACKEND_HISTORY, /* user, limit -> history (newest first), seq (of all users: how many
+                            * are kept), first_ms, more */
 };
 
 struct usher_backend_query {
@@ -433,6 +435,34 @@ struct usher_backend_query {
     uint32_t timeout_ms;      /* 0: 3 seconds */
     bool restart;             /* the node is alone: it stops and begins again at once */
     const char *room;
+};
+
+/* What has happened to a user. Texts are of whoever said them: show them escaped. */
+enum usher_backend_history_kind {
+    USHER_BACKEND_HISTORY_ONLINE = 1,
+    USHER_BACKEND_HISTORY_DETACHED = 2,
+    USHER_BACKEND_HISTORY_RESUMED = 3,
+    USHER_BACKEND_HISTORY_OFFLINE = 4,
+    USHER_BACKEND_HISTORY_LOGIN_REFUSED = 5,
+    USHER_BACKEND_HISTORY_RESUME_REFUSED = 6,
+};
+
+struct usher_backend_history {
+    uint64_t time_ms;
+    unsigned kind;  /* enum usher_backend_history_kind */
+    unsigned cause; /* as of a presence event */
+    uint64_t epoch; /* 0: of no session */
+    const char *address;
+    const char *client;
+    const char *transport;
+    const char *by;     /* who kicked him, or the other connection */
+    const char *detail; /* "" where there is nothing to say, as the others */
+    const char *limit;  /* the option whose limit it was */
+    uint64_t bound;     /* its value then */
+    uint64_t value;     /* what there was */
+    uint64_t missing;   /* so many before this one, of whomever, could not be kept */
+    uint32_t count;     /* refusals: so often */
+    const char *text;   /* all of that in words, but for the time */
 };
 
 struct usher_backend_number {
@@ -460,6 +490,9 @@ struct usher_backend_answer {
     size_t member_count;
     const char *next;             /* members: after_user of the next page; "": this was the last */
     uint64_t incarnation, offset; /* members: of the room */
+    struct usher_backend_history *history;
+    size_t history_count;
+    uint64_t first_ms; /* history: it goes back to then; 0: there is none */
 };
 
 /* Gives *answer, to be given back by usher_backend_answer_free. -ETIMEDOUT (nobody answers),
@@ -473,6 +506,7 @@ void usher_backend_answer_free(struct usher_backend_answer *answer);
 
 /* Lower-case words for logs and tables; never NULL. */
 const char *usher_backend_kind_name(unsigned kind);
+const char *usher_backend_history_kind_name(unsigned kind);
 const char *usher_backend_cause_name(unsigned cause);
 const char *usher_backend_room_kind_name(unsigned kind);
 const char *usher_backend_room_cause_name(unsigned cause);

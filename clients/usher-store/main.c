@@ -59,7 +59,7 @@ struct walk {
     FILE *out;
     char *text;
     size_t text_size;
-    uint64_t sessions, events, messages, inboxes;
+    uint64_t sessions, events, messages, inboxes, history;
     char last_user[STORE_NAME_BYTES_MAX + 1];
     char users[PAGE_ROWS][STORE_NAME_BYTES_MAX + 1]; /* of the page, for their inboxes */
     size_t user_count;
@@ -138,6 +138,27 @@ static bool on_message(void *context, const struct saved_message *message)
     return true;
 }
 
+static bool on_history(void *context, const struct history_record *record)
+{
+    struct walk *walk = context;
+    FILE *out = walk->out;
+    walk->history++;
+    if (walk->print) {
+        print_json_text(out, "{", "row", "history");
+        print_json_number(out, ",", "time_ms", record->time_ms);
+        print_json_text(out, ",", "user", record->user);
+        print_json_number(out, ",", "kind", record->kind);
+        print_json_number(out, ",", "cause", record->cause);
+        print_json_number(out, ",", "epoch", record->epoch);
+        print_json_text(out, ",", "address", record->address);
+        print_json_text(out, ",", "by", record->by);
+        print_json_text(out, ",", "detail", record->detail);
+        print_json_text(out, ",", "limit", record->limit);
+        fputs("}\n", out);
+    }
+    return true;
+}
+
 static bool page_begin(struct walk *walk)
 {
     walk->user_count = 0;
@@ -204,6 +225,22 @@ static int walk_events(struct walk *walk)
     return error;
 }
 
+/* Newest first. */
+static int walk_history(struct walk *walk, enum history_ring ring)
+{
+    struct history_query query = {.ring = ring, .user = "", .limit = PAGE_ROWS};
+    struct history_page page = {.next = 0};
+    int error = 0;
+    do {
+        query.before = page.next;
+        if (!page_begin(walk))
+            return -ENOMEM;
+        error = store_read_history(walk->store, &query, on_history, walk, &page);
+        page_end(walk);
+    } while (error == 0 && page.next != 0);
+    return error;
+}
+
 static void print_about(const struct store_about *about, const struct store_position *position)
 {
     FILE *out = stdout;
@@ -233,6 +270,8 @@ static int walk_all(const char *path, struct walk *walk, struct store_about *abo
         error = walk_sessions(walk);
     if (error == 0)
         error = walk_events(walk);
+    for (int ring = 0; error == 0 && ring < HISTORY_RINGS; ring++)
+        error = walk_history(walk, ring);
     store_close(walk->store);
     return error == 0 ? EXIT_OK : fail(error, error == -EUCLEAN ? "a record is damaged" : "");
 }
@@ -265,6 +304,7 @@ static int check(const char *path)
         print_json_number(out, ",", "events", walk->events);
         print_json_number(out, ",", "inboxes", walk->inboxes);
         print_json_number(out, ",", "messages", walk->messages);
+        print_json_number(out, ",", "history", walk->history);
         fputs("}\n", out);
     }
     free(walk);

@@ -17,7 +17,7 @@ enum ctl_exit {
     CTL_USAGE = 64,
 };
 
-enum { CTL_TIMEOUT_MS = 3000 };
+enum { CTL_TIMEOUT_MS = 3000, CTL_LAST_MAX = 200 };
 
 /* What the command line says. */
 struct ctl {
@@ -32,6 +32,7 @@ struct ctl {
     const char *reason;
     bool do_not_return;
     uint64_t after;
+    uint64_t last;
     bool follow;
     bool restart;
     const char *user;
@@ -53,6 +54,10 @@ int ctl_presence(const struct ctl *ctl);
 
 int ctl_rooms(const struct ctl *ctl);
 int ctl_room(const struct ctl *ctl);
+
+/* --- why.c: the same. --- */
+
+int ctl_why(const struct ctl *ctl);
 
 /* --- link.c: the same for commands that need a link. --- */
 

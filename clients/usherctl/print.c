@@ -14,7 +14,7 @@
  * Names and texts come from clients. What could steer a terminal is shown as an escape, in a table
  * and in JSON, so that nobody's client name moves an operator's cursor. */
 
-enum { CELL_BYTES_MAX = 400, TIME_BYTES_MAX = 32 };
+enum { CELL_BYTES_MAX = 400 };
 
 /* What does not fit a cell is cut off. */
 static const char *escaped(char *to, const char *text)
@@ -32,15 +32,26 @@ static const char *escaped(char *to, const char *text)
     return size == 0 ? "-" : to;
 }
 
-/* The operator's own time; a dash when there is none. */
-static const char *local_time(char *to, uint64_t unix_ms)
+const char *print_time(char to[PRINT_TIME_BYTES_MAX], uint64_t unix_ms)
 {
     time_t seconds = (time_t)(unix_ms / 1000);
     struct tm parts;
     if (unix_ms == 0 || localtime_r(&seconds, &parts) == NULL ||
-        strftime(to, TIME_BYTES_MAX, "%Y-%m-%d %H:%M:%S", &parts) == 0)
+        strftime(to, PRINT_TIME_BYTES_MAX, "%Y-%m-%d %H:%M:%S", &parts) == 0)
         return "-";
     return to;
+}
+
+void print_escaped(const char *text)
+{
+    const uint8_t *at = (const uint8_t *)text;
+    for (size_t left = strlen(text); left > 0;) {
+        char character[ESCAPED_BYTES_MAX];
+        size_t taken = escape_character(character, at, left);
+        fputs(character, stdout);
+        at += taken;
+        left -= taken;
+    }
 }
 
 void print_session_head(const struct ctl *ctl)
@@ -54,10 +65,10 @@ void print_session(const struct ctl *ctl, const struct usher_backend_session *se
 {
     const char *state = usher_backend_state_name(session->state);
     char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], node[CELL_BYTES_MAX];
-    char client[CELL_BYTES_MAX], since[TIME_BYTES_MAX], transport[CELL_BYTES_MAX];
+    char client[CELL_BYTES_MAX], since[PRINT_TIME_BYTES_MAX], transport[CELL_BYTES_MAX];
     if (!ctl->json) {
         printf("%-20s %-9s %-19s %14" PRIu64 " %6" PRIu32 " %-22s %-4s %-12s %s\n",
-               escaped(user, session->user), state, local_time(since, session->since_ms),
+               escaped(user, session->user), state, print_time(since, session->since_ms),
                session->epoch, session->inbox_messages, escaped(address, session->address),
                escaped(transport, session->transport), escaped(node, session->node),
                escaped(client, session->client));
@@ -87,12 +98,12 @@ void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
     const char *kind = usher_backend_kind_name(event->kind);
     const char *cause = usher_backend_cause_name(event->cause);
     char user[CELL_BYTES_MAX], address[CELL_BYTES_MAX], client[CELL_BYTES_MAX];
-    char time_text[TIME_BYTES_MAX];
+    char time_text[PRINT_TIME_BYTES_MAX];
     if (ctl->user != NULL && strcmp(ctl->user, event->user) != 0)
         return;
     if (!ctl->json) {
         printf("%8" PRIu64 " %-19s %-9s %-20s %14" PRIu64 " %-13s %-22s %s\n", event->seq,
-               local_time(time_text, event->time_ms), kind, escaped(user, event->user),
+               print_time(time_text, event->time_ms), kind, escaped(user, event->user),
                event->epoch, cause, escaped(address, event->address),
                escaped(client, event->client));
         return;
@@ -120,13 +131,13 @@ void print_room_head(const struct ctl *ctl)
 void print_room(const struct ctl *ctl, const struct usher_backend_room *room)
 {
     char name[CELL_BYTES_MAX], owner[CELL_BYTES_MAX], pattern[CELL_BYTES_MAX];
-    char time_text[TIME_BYTES_MAX];
+    char time_text[PRINT_TIME_BYTES_MAX];
     if (!ctl->json) {
         printf("%-24s %8" PRIu32 " %8" PRIu32 " %12" PRIu64 " %8" PRIu32 " %14" PRIu64
                " %-16s %-16s %s\n",
                escaped(name, room->name), room->members, room->away, room->offset,
                room->history_messages, room->deliveries, escaped(owner, room->owner),
-               escaped(pattern, room->room_class), local_time(time_text, room->opened_ms));
+               escaped(pattern, room->room_class), print_time(time_text, room->opened_ms));
         return;
     }
     print_json_text(stdout, "{", "room", room->name);

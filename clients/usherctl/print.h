@@ -7,6 +7,14 @@
 
 #include "usherctl/ctl.h"
 
+enum { PRINT_TIME_BYTES_MAX = 32 };
+
+/* The operator's own time; a dash when there is none. */
+const char *print_time(char to[PRINT_TIME_BYTES_MAX], uint64_t unix_ms);
+
+/* Somebody's text, of any length. */
+void print_escaped(const char *text);
+
 void print_session_head(const struct ctl *ctl);
 void print_session(const struct ctl *ctl, const struct usher_backend_session *session);
 void print_event_head(const struct ctl *ctl);

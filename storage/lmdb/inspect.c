@@ -141,7 +141,11 @@ static int open_parts(struct lmdb_store *store, MDB_txn *transaction, struct sto
         return code;
     code = mdb_dbi_open(transaction, "inboxes", 0, &store->inboxes);
     store->without_inboxes = code == MDB_NOTFOUND;
-    return store->without_inboxes ? 0 : code;
+    code = store->without_inboxes ? 0 : code;
+    for (int ring = 0; code == 0 && ring < HISTORY_RINGS; ring++)
+        code = mdb_dbi_open(transaction, lmdb_history_names[ring], 0, &store->histories[ring]);
+    store->without_history = code != 0;
+    return code == MDB_NOTFOUND ? 0 : code;
 }
 
 int lmdb_about_read(struct lmdb_store *store, struct store_about *about)

@@ -45,7 +45,7 @@
 
 enum {
     READERS_MAX = 126, /* read transactions at one time, as many as LMDB's default */
-    DATABASES = 4,
+    DATABASES = 6,
 };
 
 static const char schema_version[] = "usher-store-2";
@@ -134,6 +134,10 @@ static int birth_write(MDB_txn *transaction)
         code = mdb_dbi_open(transaction, "events", MDB_CREATE, &other);
     if (code == 0)
         code = mdb_dbi_open(transaction, "inboxes", MDB_CREATE, &other);
+    if (code == 0)
+        code = mdb_dbi_open(transaction, lmdb_history_names[HISTORY_SESSIONS], MDB_CREATE, &other);
+    if (code == 0)
+        code = mdb_dbi_open(transaction, lmdb_history_names[HISTORY_REFUSALS], MDB_CREATE, &other);
     if (code == 0)
         code = mdb_dbi_open(transaction, "meta", MDB_CREATE, &meta);
     if (code == 0)
@@ -237,6 +241,39 @@ static int handles_open(struct lmdb_store *store, MDB_txn *transaction, const ch
                          "%s is damaged: a part of the store is missing", path);
 }
 
+/* Its rings are for people and not a part of the schema: in a store that has none they are made by
+ * the first start that has room for them. */
+static int history_open(struct lmdb_store *store, MDB_txn *transaction, unsigned flags)
+{
+    int code = 0;
+    for (int ring = 0; code == 0 && ring < HISTORY_RINGS; ring++)
+        code = mdb_dbi_open(transaction, lmdb_history_names[ring], flags, &store->histories[ring]);
+    store->without_history = code != 0;
+    return code == MDB_NOTFOUND ? 0 : lmdb_translate(code);
+}
+
+/* Without room there is no history; anything else is an error as it would be of the start's next
+ * transaction. */
+static int history_make(struct lmdb_store *store, const char *path, char *error)
+{
+    MDB_txn *transaction;
+    if (!store->without_history)
+        return 0;
+    int result = lmdb_translate(mdb_txn_begin(store->env, NULL, 0, &transaction));
+    if (result == 0) {
+        result = history_open(store, transaction, MDB_CREATE);
+        if (result == 0)
+            result = lmdb_translate(mdb_txn_commit(transaction));
+        else
+            mdb_txn_abort(transaction);
+    }
+    store->without_history = result != 0;
+    return result == 0 || store_is_full(result)
+               ? 0
+               : store_explain(error, result, "cannot write %s: %s", path,
+                               store_error_text(result));
+}
+
 /* The key at one end of the events: its seq, or -ENOENT when there is none. */
 static int event_end(const struct lmdb_store *store, MDB_txn *transaction, MDB_cursor_op end,
                      uint64_t *seq)
@@ -307,6 +344,8 @@ static int content_check(struct lmdb_store *store, const char *path, char *error
     result = schema_open(store, transaction, path, error);
     if (result == 0)
         result = handles_open(store, transaction, path, error);
+    if (result == 0)
+        result = history_open(store, transaction, 0);
     if (result < 0) {
         mdb_txn_abort(transaction);
         return result;
@@ -405,6 +444,8 @@ int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error)
         return lmdb_explain_open(error, result, path);
     }
     result = content_check(store, path, error);
+    if (result == 0 && may_be_new)
+        result = history_make(store, path, error);
     if (result == 0 && names_read(store, store->names) < 0)
         result = store_explain(error, -EIO, "%s: its folder changes while it is opened", path);
     if (result < 0)

@@ -3,9 +3,9 @@
 #define USHER_LMDB_PRIVATE_H
 
 /* Private to the files of the store on disk, which alone know LMDB: store.c (its life, and why it
- * is so), open.c and check.c (the file), space.c (whether a change fits), write.c and read.c, and
- * inspect.c (the store from outside). Results are negative errno; what LMDB answers is translated
- * (code.c). */
+ * is so), open.c and check.c (the file), space.c (whether a change fits), write.c, read.c and
+ * history.c, and inspect.c (the store from outside). Results are negative errno; what LMDB answers
+ * is translated (code.c). */
 
 #include <limits.h>
 #include <lmdb.h>
@@ -26,6 +26,12 @@ struct lmdb_name {
 
 enum { LMDB_NAMES = 3 /* data.mdb, lock.mdb, usher.lock */ };
 
+/* A ring of the history, as the transaction has it. */
+struct lmdb_ring {
+    bool known; /* the rest has been looked at */
+    uint64_t last, count;
+};
+
 struct lmdb_store {
     struct store base;
 
@@ -33,6 +39,8 @@ struct lmdb_store {
     char path[PATH_MAX];
     uint64_t map_bytes;
     uint64_t events_kept_max;
+    uint64_t history_max[HISTORY_RINGS];
+    uint64_t history_age_ms; /* 0: they have no age */
     int lock_file;
     struct lmdb_name names[LMDB_NAMES]; /* as they were when env was opened */
 
@@ -45,7 +53,9 @@ struct lmdb_store {
     MDB_dbi events;
     MDB_dbi inboxes;
     MDB_dbi meta;
+    MDB_dbi histories[HISTORY_RINGS];
     bool without_inboxes; /* a reader of a store of version 1 */
+    bool without_history; /* of one that no start of today has opened, or had no room for it */
 
     /* the writer's */
     MDB_txn *transaction;
@@ -54,6 +64,8 @@ struct lmdb_store {
     bool broken;             /* a commit failed: reopen before anything else */
     size_t transaction_last; /* the last that was acknowledged */
     struct space space;      /* of the transaction */
+    struct lmdb_ring rings[HISTORY_RINGS];
+    bool history_yields; /* a change had no room: the oldest of the history go */
     uint64_t commits;
 };
 
@@ -124,6 +136,28 @@ int lmdb_space_open(struct lmdb_store *store);
 
 /* 0, or -EXFULL when one more change of that many bytes must not be made. */
 int lmdb_space_take(struct lmdb_store *store, enum space_change change, size_t bytes);
+
+/* 1 when that many bytes may be put that nobody needs, else 0; or an error. */
+int lmdb_space_spare(struct lmdb_store *store, size_t bytes);
+
+/* --- history.c -------------------------------------------------------------------------------- */
+
+/* The names of the rings' databases. */
+extern const char *const lmdb_history_names[HISTORY_RINGS];
+
+/* A transaction begins: if changes had no room, some of the oldest make it. */
+int lmdb_history_begin(struct lmdb_store *store);
+
+int lmdb_append_history(struct store *base, enum history_ring ring,
+                        const struct history_record *record);
+int lmdb_read_history(struct store *base, const struct history_query *query,
+                      store_history_each *each, void *context, struct history_page *page);
+
+/* --- read.c ----------------------------------------------------------------------------------- */
+
+/* Every 0 is followed by lmdb_read_end. */
+int lmdb_read_begin(struct lmdb_store *store, MDB_txn **transaction);
+void lmdb_read_end(struct lmdb_store *store, MDB_txn *transaction);
 
 /* --- store.c ---------------------------------------------------------------------------------- */
 

@@ -10,7 +10,7 @@
  * they are met. */
 
 /* Every 0 is followed by read_end. */
-static int read_begin(struct lmdb_store *store, MDB_txn **transaction)
+int lmdb_read_begin(struct lmdb_store *store, MDB_txn **transaction)
 {
     CHECK(!on_thread(&store->replacing));
     pthread_rwlock_rdlock(&store->lock);
@@ -24,7 +24,7 @@ static int read_begin(struct lmdb_store *store, MDB_txn **transaction)
     return result;
 }
 
-static void read_end(struct lmdb_store *store, MDB_txn *transaction)
+void lmdb_read_end(struct lmdb_store *store, MDB_txn *transaction)
 {
     mdb_txn_abort(transaction);
     CHECK(atomic_fetch_sub_explicit(&store->readers, 1, memory_order_relaxed) > 0);
@@ -35,11 +35,11 @@ int lmdb_position(struct store *base, struct store_position *position)
 {
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;
-    int result = read_begin(store, &transaction);
+    int result = lmdb_read_begin(store, &transaction);
     if (result < 0)
         return result;
     result = lmdb_position_read(store, transaction, position);
-    read_end(store, transaction);
+    lmdb_read_end(store, transaction);
     return result;
 }
 
@@ -61,7 +61,7 @@ int lmdb_look_up(struct store *base, const char *const *users, size_t count,
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;
     struct store_position position;
-    int result = read_begin(store, &transaction);
+    int result = lmdb_read_begin(store, &transaction);
     if (result < 0)
         return result;
     result = lmdb_position_read(store, transaction, &position);
@@ -76,7 +76,7 @@ int lmdb_look_up(struct store *base, const char *const *users, size_t count,
         else
             result = found;
     }
-    read_end(store, transaction);
+    lmdb_read_end(store, transaction);
     return result;
 }
 
@@ -134,7 +134,7 @@ int lmdb_list_sessions(struct store *base, const struct store_query *query,
     MDB_cursor *cursor;
     struct store_position position;
     *more = false;
-    int result = read_begin(store, &transaction);
+    int result = lmdb_read_begin(store, &transaction);
     if (result < 0)
         return result;
     result = lmdb_position_read(store, transaction, &position);
@@ -145,7 +145,7 @@ int lmdb_list_sessions(struct store *base, const struct store_query *query,
         result = list_walk(cursor, query, each, context, more);
         mdb_cursor_close(cursor);
     }
-    read_end(store, transaction);
+    lmdb_read_end(store, transaction);
     return result;
 }
 
@@ -181,7 +181,7 @@ int lmdb_read_events(struct store *base, uint64_t after, size_t limit, store_eve
     struct lmdb_store *store = lmdb_of(base);
     MDB_txn *transaction;
     MDB_cursor *cursor;
-    int result = read_begin(store, &transaction);
+    int result = lmdb_read_begin(store, &transaction);
     if (result < 0)
         return result;
     result = lmdb_position_read(store, transaction, position);
@@ -195,7 +195,7 @@ int lmdb_read_events(struct store *base, uint64_t after, size_t limit, store_eve
             mdb_cursor_close(cursor);
         }
     }
-    read_end(store, transaction);
+    lmdb_read_end(store, transaction);
     return result;
 }
 
@@ -205,14 +205,14 @@ int lmdb_get_cursor(struct store *base, const char *reader, uint64_t *seq)
     char key_bytes[RECORD_CURSOR_KEY_BYTES_MAX + 1];
     MDB_txn *transaction;
     MDB_val value;
-    int result = read_begin(store, &transaction);
+    int result = lmdb_read_begin(store, &transaction);
     if (result < 0)
         return result;
     MDB_val key = {record_cursor_key(reader, key_bytes), key_bytes};
     result = lmdb_translate(mdb_get(transaction, store->meta, &key, &value));
     if (result == 0)
         result = record_unpack_cursor(reader, lmdb_bytes_of_value(&value), seq);
-    read_end(store, transaction);
+    lmdb_read_end(store, transaction);
     return result;
 }
 
@@ -264,7 +264,7 @@ int lmdb_read_inbox(struct store *base, const char *user, struct saved_inbox *in
     MDB_cursor *cursor;
     if (store->without_inboxes)
         return -ENOENT;
-    int result = read_begin(store, &transaction);
+    int result = lmdb_read_begin(store, &transaction);
     if (result < 0)
         return result;
     result = lmdb_translate(mdb_cursor_open(transaction, store->inboxes, &cursor));
@@ -272,6 +272,6 @@ int lmdb_read_inbox(struct store *base, const char *user, struct saved_inbox *in
         result = inbox_read(cursor, user, inbox, each, context);
         mdb_cursor_close(cursor);
     }
-    read_end(store, transaction);
+    lmdb_read_end(store, transaction);
     return result;
 }

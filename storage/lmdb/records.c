@@ -83,6 +83,25 @@ static int walk_events(struct walk *walk)
     return result;
 }
 
+static bool on_history(void *context, const struct history_record *record)
+{
+    (void)context;
+    (void)record;
+    return true;
+}
+
+static int walk_history(struct walk *walk, enum history_ring ring)
+{
+    struct history_query query = {.ring = ring, .user = "", .limit = PAGE_ROWS};
+    struct history_page page = {.next = 0};
+    int result = 0;
+    do {
+        query.before = page.next;
+        result = store_read_history(&walk->store->base, &query, on_history, NULL, &page);
+    } while (result == 0 && page.next != 0);
+    return result;
+}
+
 static int walk_all(struct lmdb_store *store)
 {
     struct walk *walk = calloc(1, sizeof(*walk));
@@ -92,6 +111,8 @@ static int walk_all(struct lmdb_store *store)
     int result = walk_sessions(walk);
     if (result == 0)
         result = walk_events(walk);
+    for (int ring = 0; result == 0 && ring < HISTORY_RINGS; ring++)
+        result = walk_history(walk, ring);
     free(walk);
     return result;
 }

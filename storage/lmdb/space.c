@@ -23,6 +23,9 @@
  *     just estimated leaves them, or a row of free pages that is longer than all of it. (LMDB
  *     takes from the low end of a row, so its high end is still one afterwards.)
  *
+ * The history is for people, so it is the first to go without: it leaves what a new name leaves
+ * twice over, and what a start may need.
+ *
  * It is decided before LMDB is asked to make the change. Pages that a reader may still see are not
  * used again: one that stays in its transaction (of another process: those here are short) makes
  * the file grow up to the map's end, and then every commit is refused until it goes. One that died
@@ -35,6 +38,7 @@ enum {
     NODES_PER_PAGE_MIN = 2, /* a value that leaves no space for others has pages of its own */
     PAGE_NUMBER_BYTES = 8,
     UPDATES_PER_SESSION = 2, /* of a start: the session and an event */
+    HISTORY_KEPT = 4,        /* times PAGES_KEPT: twice what a new name leaves */
 };
 
 /* --- the estimate: pure ----------------------------------------------------------------------- */
@@ -57,7 +61,7 @@ void space_begin(struct space *space, const struct space_file *file)
 
 void space_add(struct space *space, enum space_change change, size_t bytes)
 {
-    CHECK(change <= SPACE_MESSAGE && space->bytes + bytes >= bytes);
+    CHECK(change <= SPACE_HISTORY && space->bytes + bytes >= bytes);
     if (change != SPACE_MESSAGE) {
         space->changes++;
         space->bytes += bytes;
@@ -81,7 +85,8 @@ void space_list(struct space *space, uint64_t pages, uint64_t run)
 static uint64_t pages_taken(const struct space *space)
 {
     const struct space_file *file = &space->file;
-    uint64_t copied = at_most(2 * space->changes, file->session_pages + file->event_pages);
+    uint64_t copied =
+        at_most(2 * space->changes, file->session_pages + file->event_pages + file->history_pages);
     uint64_t inbox_copied = at_most(2 * space->inbox_changes, file->inbox_pages);
     return copied + inbox_copied + 2 * pages_of(space, space->bytes) +
            2 * pages_of(space, space->inbox_bytes);
@@ -133,7 +138,11 @@ bool space_fits(const struct space *space, enum space_change change)
     if (change == SPACE_MESSAGE)
         return message_fits(space);
     uint64_t wanted = pages_taken(space) + space->inbox_value_pages;
-    wanted += change == SPACE_GROWS ? 2 * PAGES_KEPT + pages_for_events(space) : PAGES_KEPT;
+    if (change == SPACE_HISTORY)
+        wanted += pages_for_start(space) + pages_for_drop(space) + pages_for_events(space) +
+                  HISTORY_KEPT * PAGES_KEPT;
+    else
+        wanted += change == SPACE_GROWS ? 2 * PAGES_KEPT + pages_for_events(space) : PAGES_KEPT;
     return wanted <= file->pages - file->pages_used + space->listed_pages;
 }
 
@@ -209,6 +218,7 @@ int lmdb_space_open(struct lmdb_store *store)
     MDB_stat sessions;
     MDB_stat events;
     MDB_stat inboxes;
+    uint64_t history_pages = 0;
     CHECK(store->transaction != NULL && store->env != NULL);
     int code = mdb_env_info(store->env, &info);
     if (code == 0)
@@ -217,6 +227,11 @@ int lmdb_space_open(struct lmdb_store *store)
         code = mdb_stat(store->transaction, store->events, &events);
     if (code == 0)
         code = mdb_stat(store->transaction, store->inboxes, &inboxes);
+    for (int ring = 0; code == 0 && !store->without_history && ring < HISTORY_RINGS; ring++) {
+        MDB_stat stat;
+        code = mdb_stat(store->transaction, store->histories[ring], &stat);
+        history_pages += code == 0 ? stat.ms_branch_pages + stat.ms_leaf_pages : 0;
+    }
     if (code != 0)
         return lmdb_translate(code);
     uint64_t kept = store->pending.presence_last + 1 - store->pending.presence_first;
@@ -228,6 +243,7 @@ int lmdb_space_open(struct lmdb_store *store)
             .pages_used = info.me_last_pgno + 1,
             .session_pages = sessions.ms_branch_pages + sessions.ms_leaf_pages,
             .event_pages = events.ms_branch_pages + events.ms_leaf_pages,
+            .history_pages = history_pages,
             .inbox_pages = inboxes.ms_branch_pages + inboxes.ms_leaf_pages,
             .inbox_value_pages = inboxes.ms_overflow_pages,
             .sessions = sessions.ms_entries,
@@ -249,5 +265,26 @@ int lmdb_space_take(struct lmdb_store *store, enum space_change change, size_t b
     int result = counted ? 0 : space_count(store, change);
     if (result < 0)
         return result;
-    return space_fits(space, change) ? 0 : -EXFULL;
+    if (space_fits(space, change))
+        return 0;
+    store->history_yields = true;
+    return -EXFULL;
+}
+
+int lmdb_space_spare(struct lmdb_store *store, size_t bytes)
+{
+    struct space *space = &store->space;
+    const struct space before = *space;
+    CHECK(store->transaction != NULL);
+    space_add(space, SPACE_HISTORY, bytes);
+    if (space_fits(space, SPACE_HISTORY))
+        return 1;
+    int result = space->listed ? 0 : space_count(store, SPACE_HISTORY);
+    if (result == 0 && space_fits(space, SPACE_HISTORY))
+        return 1;
+    struct space listed = *space; /* it was not put */
+    *space = before;
+    if (listed.listed)
+        space_list(space, listed.listed_pages, listed.listed_run);
+    return result;
 }

@@ -10,13 +10,15 @@
 #include <stdint.h>
 
 enum {
-    SPACE_EVENT_BYTES_MAX = 288, /* one event on its page, with key and node */
+    SPACE_EVENT_BYTES_MAX = 288,   /* one event on its page, with key and node */
+    SPACE_HISTORY_BYTES_MAX = 720, /* one record of the history in the same way */
 };
 
 enum space_change {
     SPACE_KEEPS,   /* a session updated or deleted, an event */
     SPACE_GROWS,   /* a session that takes more space than before */
     SPACE_MESSAGE, /* a part of a saved inbox */
+    SPACE_HISTORY, /* what nobody needs: it takes no space that anything else may want */
 };
 
 /* The file as the transaction finds it. */
@@ -26,6 +28,7 @@ struct space_file {
     uint64_t pages_used;    /* of them by the file, free ones among them */
     uint64_t session_pages; /* of the trees, without the pages that hold one value alone */
     uint64_t event_pages;
+    uint64_t history_pages;
     uint64_t inbox_pages;
     uint64_t inbox_value_pages; /* and those */
     uint64_t sessions;

@@ -11,10 +11,10 @@
 /* The store on disk. It and the files of lmdb/private.h are the only ones that know LMDB; its codes
  * end there.
  *
- * Four databases in one file: `sessions`, `events`, `inboxes` and `meta` (the schema's version,
- * and one record with both counters); storage/record.h has the layout. A transaction reads the
- * counters from the last committed state when it begins and writes them when it commits, so an
- * abort gives the seqs back by itself.
+ * Six databases in one file: `sessions`, `events`, `inboxes`, `history`, `refusals` and `meta` (the
+ * schema's version, and one record with both counters); storage/record.h has the layout. A
+ * transaction reads the counters from the last committed state when it begins and writes them when
+ * it commits, so an abort gives the seqs back by itself.
  *
  * LMDB runs in its durable default mode: a commit writes pages that nothing refers to, syncs them,
  * then writes and syncs the meta page. NOSYNC would lose what was promised, and with WRITEMAP a
@@ -29,6 +29,8 @@
 
 enum {
     EVENTS_SHARE = 4, /* of the map, 1/n, at most for events */
+    HISTORY_SHARE = 8,
+    REFUSALS_PART = 4, /* of the history, in addition */
     MAP_PAGES_MIN = 64,
 };
 
@@ -50,6 +52,7 @@ static const struct store_ops lmdb_ops = {
     .put_session = lmdb_put_session,
     .delete_session = lmdb_delete_session,
     .append_event = lmdb_append_event,
+    .append_history = lmdb_append_history,
     .put_inbox = lmdb_put_inbox,
     .put_message = lmdb_put_message,
     .drop_inboxes = lmdb_drop_inboxes,
@@ -62,6 +65,7 @@ static const struct store_ops lmdb_ops = {
     .list_sessions = lmdb_list_sessions,
     .read_events = lmdb_read_events,
     .get_cursor = lmdb_get_cursor,
+    .read_history = lmdb_read_history,
     .read_inbox = lmdb_read_inbox,
 };
 
@@ -78,8 +82,16 @@ const struct store_ops lmdb_reader_ops = {
     .list_sessions = lmdb_list_sessions,
     .read_events = lmdb_read_events,
     .get_cursor = lmdb_get_cursor,
+    .read_history = lmdb_read_history,
     .read_inbox = lmdb_read_inbox,
 };
+
+/* A record of the history is no larger, whatever it tells. */
+static uint64_t history_share(const struct lmdb_store *store, uint64_t wanted, uint64_t share)
+{
+    uint64_t most = store->map_bytes / share / SPACE_HISTORY_BYTES_MAX;
+    return wanted < most ? wanted : most;
+}
 
 static int options_take(struct lmdb_store *store, const struct store_options *options, char *error)
 {
@@ -93,6 +105,11 @@ static int options_take(struct lmdb_store *store, const struct store_options *op
     store->events_kept_max = store->map_bytes / EVENTS_SHARE / SPACE_EVENT_BYTES_MAX;
     if (store->events_kept_max > options->events_kept_max)
         store->events_kept_max = options->events_kept_max;
+    store->history_max[HISTORY_SESSIONS] =
+        history_share(store, options->history_max, HISTORY_SHARE);
+    store->history_max[HISTORY_REFUSALS] = history_share(
+        store, options->history_max / REFUSALS_PART, (uint64_t)HISTORY_SHARE * REFUSALS_PART);
+    store->history_age_ms = options->history_age_ms;
     return 0;
 }
 

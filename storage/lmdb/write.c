@@ -37,6 +37,8 @@ int lmdb_begin(struct store *base)
     result = lmdb_position_read(store, store->transaction, &store->pending);
     if (result == 0)
         result = lmdb_space_open(store);
+    if (result == 0)
+        result = lmdb_history_begin(store);
     if (result < 0)
         lmdb_abort(base);
     return result;

@@ -238,6 +238,9 @@ static inline void world_conn_end(struct user_world *world, uint64_t conn, enum 
     struct conn_end_message *end = world_message(MESSAGE_CONN_END, sizeof(*end));
     end->conn = conn;
     end->loss = loss;
+    end->reset = false;
+    end->limit = NULL;
+    end->bound = end->value = 0;
     world_receive(world, &end->header);
 }
 

@@ -511,6 +511,7 @@ TABLES = {
             "push-all": {"transient"},
             "presence": {"after", "follow", "user"},
             "snapshot": set(),
+            "why": {"last"},
             "stats": set(),
             "rooms": set(),
             "room": set(),
@@ -547,9 +548,10 @@ WORDS = {
     "push": ["x", "text"],
     "push-all": ["text"],
     "trace": ["x"],
+    "why": ["x"],
     "send": ["text"],
 }
-NUMBERS = {"port", "epoch", "after", "seconds", "one-in", "count", "timeout", "ttl", "not-before"}
+NUMBERS = {"port", "epoch", "after", "last", "seconds", "one-in", "count", "timeout", "ttl", "not-before"}
 
 
 def scene_each_option_means_something_or_is_refused():

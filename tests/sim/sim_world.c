@@ -212,7 +212,8 @@ static void stop_orderly(struct world *world)
     world->stop_step = world->step;
     struct broker *broker = world->broker;
     goodbye_all(
-        &(struct goodbye){broker->registry, broker->scheduler, broker->env, &broker->limits});
+        &(struct goodbye){broker->registry, broker->scheduler, broker->env, &broker->limits},
+        "the node was stopped");
     world->restart_ms = world->now_ms + 100 + below(world, 800);
 }
 
@@ -605,7 +606,8 @@ static void make(struct world *world, const struct sim_options *options)
     /* A commit has one event per user at most, and the checker must see each. */
     struct store_options store = {
         .path = "",
-        .events_kept_max = faults_has(world, FAULT_log) ? USERS + below(world, 24) : EVENTS_MAX};
+        .events_kept_max = faults_has(world, FAULT_log) ? USERS + below(world, 24) : EVENTS_MAX,
+        .history_max = 64};
     CHECK_DEBT(options_init(&world->broker_options) == 0 &&
                    store_open_memory(&world->store, &store) == 0,
                "no memory for the simulation");

@@ -43,7 +43,8 @@ void micro_setup(void)
     char error[STORE_ERROR_BYTES_MAX];
 
     micro_need(mkdtemp(path) != NULL, "mkdtemp");
-    struct store_options options = {path, 64 << 20, 262144};
+    struct store_options options = {
+        .path = path, .map_bytes_max = 64 << 20, .events_kept_max = 262144};
     micro_need(atexit(remove_files) == 0, "atexit");
     micro_need(store_open_lmdb(&store, &options, error) == 0, "store_open_lmdb");
 }

@@ -85,10 +85,8 @@ static inline void stage_resume(struct stage *stage, uint64_t conn, uint64_t las
 
 static inline void stage_conn_end(struct stage *stage, uint64_t conn, enum loss loss)
 {
-    struct conn_end_message *end = message_create(MESSAGE_CONN_END, sizeof(*end));
+    struct conn_end_message *end = conn_end_create(conn, loss);
     assert_non_null(end);
-    end->conn = conn;
-    end->loss = loss;
     stage_receive(stage, &end->header);
 }
 
@@ -124,6 +122,7 @@ static inline void stage_stop(struct stage *stage)
 {
     struct stop_message *stop = message_create(MESSAGE_STOP, sizeof(*stop));
     stop->later = false;
+    stop->why = "the node was stopped";
     assert_non_null(stop);
     stop->retry_after_ms = 700;
     stage_receive(stage, &stop->header);

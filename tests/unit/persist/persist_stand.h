@@ -223,6 +223,7 @@ static inline void say_goodbye(struct stand *stand)
         assert_non_null(stop);
         stop->retry_after_ms = 0;
         stop->later = false;
+        stop->why = "the node was stopped";
         assert_int_equal(scheduler_post(stand->hall.scheduler, NULL, self, &stop->header), 0);
     }
     stand_run(stand);

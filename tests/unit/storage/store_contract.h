@@ -969,6 +969,173 @@ static inline void contract_threads(void **state)
     assert_int_equal(atomic_load(&threads.failures), 0);
 }
 
+/* --- the history ------------------------------------------------------------------------- */
+
+static inline struct history_record contract_told(const char *user, uint64_t time_ms)
+{
+    struct history_record record = {.time_ms = time_ms,
+                                    .epoch = 7,
+                                    .bound = 30000,
+                                    .value = 91000,
+                                    .until_ms = time_ms + 1,
+                                    .missing = 3,
+                                    .count = 2,
+                                    .kind = HISTORY_OFFLINE,
+                                    .cause = 6,
+                                    .address = "203.0.113.7:40000",
+                                    .client = "unit/1",
+                                    .transport = "tls",
+                                    .by = "match/m1",
+                                    .detail = "afk",
+                                    .limit = "session.heartbeat_ms"};
+    (void)snprintf(record.user, sizeof(record.user), "%.*s", STORE_NAME_BYTES_MAX, user);
+    return record;
+}
+
+/* One transaction for each. */
+static inline void contract_tell(struct store *store, enum history_ring ring, const char *user,
+                                 uint64_t time_ms)
+{
+    struct history_record record = contract_told(user, time_ms);
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_append_history(store, ring, &record), 1);
+    assert_int_equal(store_commit(store, 0), 0);
+}
+
+struct contract_past {
+    size_t count, most;
+    uint64_t times[64];
+};
+
+static inline bool contract_take_past(void *context, const struct history_record *record)
+{
+    struct contract_past *past = context;
+    if (past->count == past->most)
+        return false;
+    struct history_record wanted = contract_told(record->user, record->time_ms);
+    wanted.seq = record->seq;
+    assert_memory_equal(record->user, wanted.user, strlen(wanted.user) + 1);
+    assert_string_equal(record->address, wanted.address);
+    assert_string_equal(record->client, wanted.client);
+    assert_string_equal(record->transport, wanted.transport);
+    assert_string_equal(record->by, wanted.by);
+    assert_string_equal(record->detail, wanted.detail);
+    assert_string_equal(record->limit, wanted.limit);
+    assert_int_equal(record->bound, wanted.bound);
+    assert_int_equal(record->value, wanted.value);
+    assert_int_equal(record->until_ms, wanted.until_ms);
+    assert_int_equal(record->missing, wanted.missing);
+    assert_int_equal(record->count, wanted.count);
+    assert_int_equal(record->kind, wanted.kind);
+    assert_int_equal(record->cause, wanted.cause);
+    assert_int_equal(record->epoch, wanted.epoch);
+    past->times[past->count++] = record->time_ms;
+    return true;
+}
+
+/* The times of all of that user, in pages of `limit`. */
+static inline struct contract_past contract_past_of(struct store *store, enum history_ring ring,
+                                                    const char *user, size_t limit)
+{
+    struct contract_past past = {.most = 64};
+    struct history_query query = {.ring = ring, .user = user, .limit = limit};
+    struct history_page page;
+    do {
+        assert_int_equal(store_read_history(store, &query, contract_take_past, &past, &page), 0);
+        query.before = page.next;
+    } while (page.next != 0);
+    return past;
+}
+
+static inline void contract_history_comes_back(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.history_max = 40;
+    contract_reopen(fixture);
+    struct store *store = fixture->store;
+    for (uint64_t i = 1; i <= 20; i++)
+        contract_tell(store, HISTORY_SESSIONS, i % 2 ? "anna" : "bob", 1000 + i);
+    contract_tell(store, HISTORY_REFUSALS, "anna", 5000);
+    for (size_t limit = 1; limit <= 21; limit++) {
+        struct contract_past anna = contract_past_of(store, HISTORY_SESSIONS, "anna", limit);
+        assert_int_equal(anna.count, 10);
+        for (size_t i = 0; i < anna.count; i++)
+            assert_int_equal(anna.times[i], 1019 - 2 * i);
+        assert_int_equal(contract_past_of(store, HISTORY_SESSIONS, "", limit).count, 20);
+    }
+    assert_int_equal(contract_past_of(store, HISTORY_SESSIONS, "ann", 5).count, 0);
+    assert_int_equal(contract_past_of(store, HISTORY_SESSIONS, "annabel", 5).count, 0);
+    assert_int_equal(contract_past_of(store, HISTORY_REFUSALS, "anna", 5).count, 1);
+    struct history_query query = {
+        .ring = HISTORY_SESSIONS, .user = "anna", .since_ms = 1010, .limit = 50};
+    struct contract_past past = {.most = 64};
+    struct history_page page;
+    assert_int_equal(store_read_history(store, &query, contract_take_past, &past, &page), 0);
+    assert_int_equal(past.count, 5);
+    assert_int_equal(page.records, 20);
+    assert_int_equal(page.first_ms, 1001);
+}
+
+/* At n all are there, at n + 1 the first is gone; of refusals a quarter as many. */
+static inline void contract_history_bounds(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.history_max = 8;
+    contract_reopen(fixture);
+    struct store *store = fixture->store;
+    for (uint64_t i = 1; i <= 8; i++)
+        contract_tell(store, HISTORY_SESSIONS, "anna", i);
+    assert_int_equal(contract_past_of(store, HISTORY_SESSIONS, "anna", 64).count, 8);
+    contract_tell(store, HISTORY_SESSIONS, "anna", 9);
+    struct contract_past past = contract_past_of(store, HISTORY_SESSIONS, "anna", 64);
+    assert_int_equal(past.count, 8);
+    assert_int_equal(past.times[7], 2);
+    for (uint64_t i = 1; i <= 50; i++)
+        contract_tell(store, HISTORY_REFUSALS, "anna", i);
+    assert_int_equal(contract_past_of(store, HISTORY_REFUSALS, "anna", 64).count, 2);
+    assert_int_equal(contract_past_of(store, HISTORY_SESSIONS, "anna", 64).count, 8);
+    /* Too old: they go when others come. */
+    fixture->options.history_age_ms = 1000;
+    contract_reopen(fixture);
+    contract_tell(fixture->store, HISTORY_SESSIONS, "anna", 1006);
+    if (fixture->contract->keeps) {
+        past = contract_past_of(fixture->store, HISTORY_SESSIONS, "anna", 64);
+        assert_int_equal(past.count, 5);
+        assert_int_equal(past.times[4], 6);
+    }
+}
+
+static inline void contract_history_of_nobody(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store; /* none is kept */
+    struct history_record record = contract_told("anna", 1);
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_append_history(store, HISTORY_SESSIONS, &record), 0);
+    assert_int_equal(store_commit(store, 9), 0);
+    contract_assert_position(store, 9, 1, 0, 0);
+    assert_int_equal(contract_past_of(store, HISTORY_SESSIONS, "", 5).count, 0);
+    assert_int_equal(store_append_history(store, HISTORY_SESSIONS, &record), -EINVAL);
+    record.kind = HISTORY_KINDS;
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_append_history(store, HISTORY_SESSIONS, &record), -EINVAL);
+    assert_int_equal(store_commit(store, 10), -EINVAL);
+}
+
+/* What was aborted never was. */
+static inline void contract_history_aborts(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.history_max = 40;
+    contract_reopen(fixture);
+    struct history_record record = contract_told("anna", 1);
+    assert_int_equal(store_begin(fixture->store), 0);
+    assert_int_equal(store_append_history(fixture->store, HISTORY_SESSIONS, &record), 1);
+    store_abort(fixture->store);
+    assert_int_equal(contract_past_of(fixture->store, HISTORY_SESSIONS, "", 5).count, 0);
+    contract_tell(fixture->store, HISTORY_SESSIONS, "anna", 2);
+    assert_int_equal(contract_past_of(fixture->store, HISTORY_SESSIONS, "", 5).count, 1);
+}
+
 #define CONTRACT_TEST(test, setup) cmocka_unit_test_setup_teardown(test, setup, contract_teardown)
 
 #define CONTRACT_TESTS(setup)                                                                      \
@@ -987,6 +1154,10 @@ static inline void contract_threads(void **state)
         CONTRACT_TEST(contract_inboxes_drop, setup),                                               \
         CONTRACT_TEST(contract_inboxes_replace_and_stop, setup),                                   \
         CONTRACT_TEST(contract_inboxes_bad_arguments, setup),                                      \
-        CONTRACT_TEST(contract_model, setup), CONTRACT_TEST(contract_threads, setup)
+        CONTRACT_TEST(contract_history_comes_back, setup),                                         \
+        CONTRACT_TEST(contract_history_bounds, setup),                                             \
+        CONTRACT_TEST(contract_history_of_nobody, setup),                                          \
+        CONTRACT_TEST(contract_history_aborts, setup), CONTRACT_TEST(contract_model, setup),       \
+        CONTRACT_TEST(contract_threads, setup)
 
 #endif
