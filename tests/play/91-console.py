@@ -36,7 +36,7 @@ PAGES = (
     "recorder",
     "numbers",
 )
-CHARTS = 6 if os.path.exists(os.path.join(UPLOT, "uPlot.iife.min.js")) else 0
+CHARTS = 8 if os.path.exists(os.path.join(UPLOT, "uPlot.iife.min.js")) else 0
 PICTURE = '<img src=x onerror="window.pwned=1">'
 TURNED = "eve\u202egnp.exe\u200b\u0007"
 
@@ -113,7 +113,7 @@ def scene_overview():
             "wss\t2",
         )
         browser.script(
-            "const box = document.querySelector('select');"
+            "const box = document.querySelector('.chart select');"
             "box.value = 'call_latency'; box.dispatchEvent(new Event('change'))"
         )
         browser.until(".chart", "p50 2.75 ms", "p99 50.0 ms")
@@ -160,11 +160,60 @@ def scene_history():
                 "rise": 30 + 4 + 991 + 3 + 1,
                 "quantiles": [1.5, 2, 4, 4],
                 "nothing": [None, None],
-                "kept": 600,
+                "kept": 604,
                 "base": 499,
             },
             "what follows from the samples",
         )
+
+
+def scene_an_hour():
+    """A console that is opened now shows the last hour, and what it sees itself goes on behind that."""
+    with console() as world:
+        until_tile("Online", lambda text: text == "108")
+        eventually(lambda: world.asked("GET", "/api/samples"), "the hour is asked for", PATIENCE)
+        span = "const box = document.querySelector('.span select'); return [box.value, box.length]"
+        check_equal(browser.script(span), ["3600", 2], "the span of the charts")
+        got = browser.wait_script(
+            """
+            const {History} = await import("/history.js");
+            const history = new History();
+            const stats = (now_ms, a) => ({now_ms, counters: {a, b: 7 * a}, gauges: {g: 5}, histograms: {}});
+            history.add(stats(3605000, 5000), 100);
+            history.add(stats(3606000, 5010), 101);
+            const times_ms = Array.from({length: 720}, (_, place) => 5000 * (place + 1));
+            const counters = {a: times_ms.map((time) => time / 1000)};
+            const quantiles = {h: {p50: times_ms.map(() => 0.5)}};
+            const gauges = {g: times_ms.map((_, place) => place)};
+            history.seed({times_ms, counters, gauges, quantiles}, (ms) => 100 - (3605000 - ms) / 1000);
+            const last = history.samples.length - 1;
+            const first = history.since(3600);
+            const before = [history.samples.length, first, history.rate(5, "a"), history.rate(5, "b"),
+                history.rate(720, "a"), history.rate(720, "a", "b"), history.rate(721, "b"),
+                history.gauge(3, "g"), history.quantile(3, "h", 0.5), history.quantile(3, "h", 0.9),
+                history.rise("a"), history.rise("b"), history.peak("g")];
+            for (let second = 1; second <= 5000; second++) {
+                history.add(stats(3606000 + 1000 * second, 5010 + second), 101 + second);
+            }
+            const spans = history.samples.map((sample) => sample.at_s);
+            return [before, history.samples.length, spans[spans.length - 1] - spans[0],
+                history.rate(100, "a"), history.since(600)];"""
+        )
+        before, count, span_s, rate, ten = got
+        check_equal(
+            before,
+            # the counter that the hour does not have is not known at its edge, and not 0 before it
+            [722, 1, 1, None, (5000 - 3600) / 5, None, 70, 3, 0.5, None, 10, 70, 5],
+            "what follows from the hour and from what was seen",
+        )
+        check(600 + 590 <= count <= 600 + 610 and 3590 <= span_s <= 3600, f"{count}, {span_s} s")
+        check_equal(rate, 1, "the rate between two of five seconds")
+        check(count - 602 <= ten <= count - 599, f"ten minutes begin at {ten} of {count}")
+        browser.script(
+            "const box = document.querySelector('.span select');"
+            "box.value = '600'; box.dispatchEvent(new Event('change'))"
+        )
+        browser.check_quiet()
 
 
 def scene_degraded():
@@ -439,6 +488,9 @@ def scene_user():
         check_equal(told[0], "a takeover was put off: too many from there", "the newest event")
         check_equal(told[-1], "logged in", "the oldest event")
         browser.until(".timeline", "slow_consumer", "previous_epoch 1836031541190", "last_seq 912")
+        browser.until(".why", "Disconnected 3 h", "ago: kicked by service match/m1")
+        browser.until(".past", "logged in from 198.51.100.23:51544", "17 records before this one")
+        browser.until("[aria-label='Rooms of this user']", "match:7", "40", "42")
         browser.shoot("user", whole=True)
         browser.size(1360, 900)
         push, kick = "/api/sessions/alice/push", "/api/sessions/alice/kick"
@@ -827,6 +879,21 @@ DRAWN = """
     }, 500));"""
 
 
+# A word of each page that is there when it is whole.
+SHOWN = {
+    "": "212 MiB",
+    "users": "player-000",
+    "user/alice": "logged in",
+    "rooms": "match:7",
+    "room/match:7": "alice",
+    "friends": "4,242",
+    "services": "mm-1",
+    "presence": "alice",
+    "recorder": "store_failed",
+    "numbers": "calls",
+}
+
+
 def scene_narrow():
     with console():
         browser.size(360, 740)
@@ -834,24 +901,47 @@ def scene_narrow():
             browser.go(f"#/{page}")
             browser.until(
                 ".page",
-                {
-                    "": "212 MiB",
-                    "users": "player-000",
-                    "user/alice": "logged in",
-                    "rooms": "match:7",
-                    "room/match:7": "alice",
-                    "friends": "4,242",
-                    "services": "mm-1",
-                    "presence": "alice",
-                    "recorder": "store_failed",
-                    "numbers": "calls",
-                }[page],
+                SHOWN[page],
             )
             width = browser.script("return document.documentElement.scrollWidth")
             check(width <= 360, f"#/{page} is {width} wide on a screen of 360")
             check_equal(browser.script(CUT), [], f"tables of #/{page} that are cut without a hint")
             browser.shoot("narrow-" + page.replace("/", "-"), whole=True)
             browser.size(360, 740)
+        browser.size(1360, 900)
+
+
+# What can be touched and is smaller than a fingertip; links inside of running text may be.
+SMALL = """
+    const wanted = "button, input, select, textarea, a, [role=option]";
+    return [...document.querySelectorAll(wanted)].filter((element) => {
+        const box = element.getBoundingClientRect();
+        const shown = box.width > 0 && getComputedStyle(element).visibility !== "hidden";
+        const inText = element.matches("p a, .skip");
+        const label = element.closest("label.check");
+        const size = label ? label.getBoundingClientRect() : box;
+        return shown && !inText && (size.height < 43.5 || (!label && size.width < 43.5));
+    }).map((element) => `${element.tagName} ${element.className} ${element.textContent.trim()}`);"""
+
+
+def scene_thumb():
+    """At three widths nothing goes sideways, and on the two that are held in a hand everything that can be
+    touched is as large as a thumb."""
+    with console():
+        for width, height in ((360, 740), (768, 1024), (1280, 800)):
+            browser.size(width, height)
+            for page in PAGES:
+                browser.go(f"#/{page}")
+                browser.until(".page", SHOWN[page])
+                wide = browser.script("return document.documentElement.scrollWidth")
+                check(wide <= width, f"#/{page} is {wide} wide on a screen of {width}")
+                if width <= 768:
+                    check_equal(
+                        browser.script(SMALL), [], f"too small a target of #/{page} at {width}"
+                    )
+                if page in ("", "user/alice"):
+                    browser.shoot(f"thumb-{width}-" + page.replace("/", "-"), whole=True)
+                    browser.size(width, height)
         browser.size(1360, 900)
 
 
@@ -1081,6 +1171,7 @@ if __name__ == "__main__":
         play(
             scene_overview,
             scene_history,
+            scene_an_hour,
             scene_degraded,
             scene_certificate,
             scene_first_answer_missing,
@@ -1098,6 +1189,7 @@ if __name__ == "__main__":
             scene_a_table_says_where_it_goes_on,
             scene_axes,
             scene_narrow,
+            scene_thumb,
             scene_themes,
             scene_hidden,
             scene_uplot_is_checked,

@@ -1,34 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the broker's numbers were: at most SAMPLES answers of /api/stats, and what follows from two
-// of them. Pure; nothing here asks or shows.
+// What the broker's numbers were: for ten minutes each answer of /api/stats, for an hour one in five
+// seconds, and what follows from two of them. Pure; nothing here asks or shows.
+//
+// What was before this page was opened the broker tells (/api/samples): some of the numbers alone, so
+// such a sample is `partial`, and what it does not have is not known.
 //
 // A counter that fell means that another process answers: nothing is computed over that edge. Nor
 // over a gap, when nobody asked: a mean over minutes would be drawn as if it were of one second.
 
-const SAMPLES = 600;
+const FINE = 600;
+const COARSE_MS = 5000;
+const KEPT_MS = 3600000;
 const GAP_MS = 5000;
+const COARSE_GAP_MS = 15000;
 const SPAN_MS = 10000; // quantiles are of so long, because one second may hold three logins
 
 export class History {
     constructor() {
-        this.samples = []; // {at_s, stats, fresh}; fresh: nothing before it may be compared
+        // {at_s, stats, fresh, partial}; fresh: nothing before it may be compared
+        this.samples = [];
+        this.coarse = 0; // so many of the first ones are those of each five seconds
     }
 
     // at_s rises, whatever the broker's clock does.
     add(stats, at_s) {
         const before = this.last();
-        const fresh =
-            !before ||
-            restarted(before.stats, stats) ||
-            stats.now_ms - before.stats.now_ms > GAP_MS;
-        this.samples.push({ at_s, stats, fresh });
-        if (this.samples.length > SAMPLES) {
-            this.samples.shift();
+        this.samples.push({ at_s, stats, fresh: isFresh(before, stats) });
+        this.thin(stats.now_ms);
+    }
+
+    // The answer of /api/samples, and where a time of the broker is on the axis.
+    seed(answer, at_s) {
+        const first_ms = this.samples[0]?.stats.now_ms ?? Infinity;
+        const before = partials(answer, at_s).filter(({ stats }) => stats.now_ms < first_ms);
+        before.forEach((sample, place) => {
+            sample.fresh = isFresh(before[place - 1], sample.stats);
+        });
+        if (this.samples.length && before.length) {
+            const [next] = this.samples;
+            next.fresh = isFresh(before[before.length - 1], next.stats);
         }
+        this.samples.unshift(...before);
+        this.coarse += before.length;
+    }
+
+    // Of those that are old one in five seconds stays, and none for longer than an hour.
+    thin(now_ms) {
+        if (this.samples.length - this.coarse > FINE) {
+            const [oldest, last] = [this.samples[this.coarse], this.samples[this.coarse - 1]];
+            if (!last || oldest.stats.now_ms - last.stats.now_ms >= COARSE_MS) {
+                this.coarse++;
+            } else {
+                this.samples.splice(this.coarse, 1);
+                this.samples[this.coarse].fresh ||= oldest.fresh;
+            }
+        }
+        while (this.coarse > 0 && now_ms - this.samples[0].stats.now_ms > KEPT_MS) {
+            this.samples.shift();
+            this.coarse--;
+        }
+    }
+
+    // The first sample of the last so many seconds.
+    since(span_s) {
+        const end_s = this.last()?.at_s ?? 0;
+        const place = this.samples.findIndex((sample) => end_s - sample.at_s <= span_s);
+        return Math.max(0, place);
     }
 
     clear() {
         this.samples = [];
+        this.coarse = 0;
     }
 
     last() {
@@ -39,9 +81,9 @@ export class History {
         return this.samples.map((sample) => sample.at_s);
     }
 
-    // Each gives one value per sample, null where nothing is known.
-    series(value) {
-        return this.samples.map((sample, place) => value(place) ?? null);
+    // Each gives one value per sample from `first` on, null where nothing is known.
+    series(value, first = 0) {
+        return this.samples.slice(first).map((sample, place) => value(first + place) ?? null);
     }
 
     gauge(place, name) {
@@ -52,6 +94,9 @@ export class History {
     rate(place, ...names) {
         const [now, before] = [this.samples[place], this.samples[place - 1]];
         if (!now || !before || now.fresh) {
+            return null;
+        }
+        if (!knows(before, names) || !knows(now, names)) {
             return null;
         }
         const span_s = (now.stats.now_ms - before.stats.now_ms) / 1000;
@@ -77,9 +122,9 @@ export class History {
     rise(name) {
         let all = 0;
         for (let place = 1; place < this.samples.length; place++) {
-            const [now, before] = [this.samples[place].stats, this.samples[place - 1].stats];
-            if (!restarted(before, now)) {
-                all += (now.counters[name] || 0) - (before.counters[name] || 0);
+            const [now, before] = [this.samples[place], this.samples[place - 1]];
+            if (!before.partial && !restarted(before.stats, now.stats)) {
+                all += (now.stats.counters[name] || 0) - (before.stats.counters[name] || 0);
             }
         }
         return all;
@@ -87,6 +132,7 @@ export class History {
 
     peak(name) {
         const values = this.samples
+            .filter((sample) => !sample.partial)
             .map((sample) => sample.stats.gauges[name])
             .filter((value) => typeof value === "number");
         return values.length ? Math.max(...values) : null;
@@ -96,7 +142,10 @@ export class History {
     quantile(place, name, q) {
         const base = this.samples[this.base(place, SPAN_MS)];
         const now = this.samples[place];
-        if (base === now) {
+        if (now.partial) {
+            return now.stats.quantiles[name]?.[`p${q * 100}`] ?? null;
+        }
+        if (base === now || base.partial) {
             return null;
         }
         return quantileOf(now.stats.histograms?.[name], base.stats.histograms?.[name], q);
@@ -109,6 +158,39 @@ export class History {
         const got = (sample) => sample.stats.histograms?.[name]?.count || 0;
         return span_s > 0 ? (got(now) - got(base)) / span_s : null;
     }
+}
+
+function isFresh(before, stats) {
+    const gap_ms = before?.partial ? COARSE_GAP_MS : GAP_MS;
+    return !before || restarted(before.stats, stats) || stats.now_ms - before.stats.now_ms > gap_ms;
+}
+
+function knows(sample, names) {
+    return !sample.partial || names.every((name) => name in sample.stats.counters);
+}
+
+// The columns of /api/samples as samples.
+function partials(answer, at_s) {
+    const row = (columns, place) =>
+        Object.fromEntries(
+            Object.entries(columns || {}).map(([name, values]) => [name, values[place]]),
+        );
+    return (answer.times_ms || []).map((now_ms, place) => ({
+        at_s: at_s(now_ms),
+        partial: true,
+        fresh: true,
+        stats: {
+            now_ms,
+            counters: row(answer.counters, place),
+            gauges: row(answer.gauges, place),
+            quantiles: Object.fromEntries(
+                Object.entries(answer.quantiles || {}).map(([name, parts]) => [
+                    name,
+                    row(parts, place),
+                ]),
+            ),
+        },
+    }));
 }
 
 function restarted(before, now) {

@@ -38,6 +38,11 @@ const PAGES = {
     numbers: Numbers,
 };
 
+// On an axis that the browser's wall clock does not move.
+function here_s() {
+    return (performance.timeOrigin + performance.now()) / 1000;
+}
+
 class Console {
     constructor() {
         this.model = { history: new History(), node: null, health: null, fault: null, seen_ms: 0 };
@@ -128,13 +133,30 @@ class Console {
         this.model.ahead_ms = stats.now_ms - Date.now();
         this.model.fault = null;
         this.model.seen_ms = Date.now();
-        this.model.history.add(stats, (performance.timeOrigin + performance.now()) / 1000);
+        this.model.history.add(stats, here_s());
+        if (!this.seeded) {
+            this.seeded = true;
+            this.askSamples(signal, stats.now_ms, here_s());
+        }
         if (was) {
             this.node.now();
             this.health.now();
         }
         this.showBanner();
         this.page?.tick?.(this.model);
+    }
+
+    // What was before this page was opened; without it the charts begin now.
+    async askSamples(signal, now_ms, now_s) {
+        try {
+            const answer = await get("/api/samples", { signal });
+            this.model.history.seed(answer, (time_ms) => now_s - (now_ms - time_ms) / 1000);
+            this.page?.tick?.(this.model);
+        } catch (error) {
+            if (error.kind === "unreachable") {
+                this.seeded = false;
+            }
+        }
     }
 
     async askHealth(signal) {

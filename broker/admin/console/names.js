@@ -59,7 +59,7 @@ export function acceptedBy(listener) {
 export function levels(gauges) {
     return Object.keys(gauges)
         .filter((name) =>
-            /inbox|mailbox|queue|output|mail_|waiting|store_|open_fds|files_open|actors|^rooms$|room_members|friends_pairs/.test(
+            /inbox|mailbox|queue|output|mail_|waiting|store_|open_fds|files_open|actors|^rooms$|room_members|room_history|friends_pairs/.test(
                 name,
             ),
         )
@@ -114,4 +114,15 @@ export function eventWords(event) {
 export function eventFields(event, ...hidden) {
     const own = new Set(["time_ms", "level", "event", "time", ...hidden]);
     return Object.entries(event).filter(([key]) => !own.has(key));
+}
+
+// How a record of a user's history is coloured.
+export function pastKind({ kind, cause }) {
+    if (kind === "ONLINE" || kind === "RESUMED") {
+        return cause === "TAKEOVER" ? "news" : "good";
+    }
+    if (kind === "LOGIN_REFUSED" || kind === "RESUME_REFUSED") {
+        return "warn";
+    }
+    return kind === "OFFLINE" ? "end" : "news";
 }

@@ -52,6 +52,8 @@ const TILES = [
     ["Calls", perSecond("calls"), rate, "per second"],
     ["Delivery p99", p99("deliver"), seconds, "of the last 10 s"],
     ["Login p99", p99("login"), seconds, "of the last 10 s"],
+    ["In", perSecond("bytes_in"), bytes, "per second"],
+    ["Out", perSecond("bytes_out"), bytes, "per second"],
     ["CPU", cpu, percent, "100 % is one processor"],
     ["Memory", gauge("process_resident_memory_bytes"), bytes, "resident"],
 ];
@@ -93,7 +95,25 @@ const CHARTS = [
             ["failed", perSecond("calls_timed_out", "calls_no_service", "calls_lost"), 3],
         ],
     },
+    {
+        title: "Traffic per second",
+        format: bytes,
+        lines: [
+            ["in", perSecond("bytes_in"), 1],
+            ["out", perSecond("bytes_out"), 2],
+        ],
+    },
+    {
+        title: "Memory held for clients",
+        format: bytes,
+        lines: [["held", gauge("memory_held_bytes"), 1]],
+    },
     { title: "CPU", format: percent, lines: [["of one processor", cpu, 1]] },
+];
+
+const SPANS = [
+    [600, "the last 10 minutes"],
+    [3600, "the last hour"],
 ];
 
 export class Overview {
@@ -123,9 +143,11 @@ export class Overview {
                 series: chart.lines.map(([label, , colour]) => ({ label, colour })),
             }),
         }));
+        this.makeSpan();
         this.makeLatency();
         this.makeTables();
-        const [messages, logins, sessions, calls, load] = this.charts.map(
+        this.makeBudget();
+        const [messages, logins, sessions, calls, traffic, memory, load] = this.charts.map(
             (chart) => chart.view.element,
         );
         this.element = el(
@@ -137,6 +159,7 @@ export class Overview {
                 { class: "tiles" },
                 this.tiles.map((tile) => tile.element),
             ),
+            this.span.element,
             el(
                 "div",
                 { class: "grid" },
@@ -145,6 +168,8 @@ export class Overview {
                 logins,
                 calls,
                 sessions,
+                traffic,
+                memory,
                 load,
             ),
             el(
@@ -152,9 +177,46 @@ export class Overview {
                 { class: "grid tables" },
                 this.closes.element,
                 this.services.element,
+                this.budget.element,
                 this.levels.element,
                 this.connections.element,
                 this.slowest.element,
+            ),
+        );
+    }
+
+    makeSpan() {
+        const select = el(
+            "select",
+            { onchange: () => this.tick(this.context.model) },
+            SPANS.map(([value, text]) => el("option", { value, selected: value === 3600 }, text)),
+        );
+        this.span = {
+            select,
+            element: el("p", { class: "span" }, el("label", {}, "Charts show ", select)),
+        };
+    }
+
+    makeBudget() {
+        this.budget = new Section("Memory budget");
+        this.budgetTable = new Table({
+            label: "Memory budget by kind",
+            empty: "This broker has no budget.",
+            columns: [
+                { head: "What", cell: (row) => row.text },
+                { head: "", class: "bar", cell: barOf },
+                { head: "Bytes", number: true, cell: (row) => bytes(row.value) },
+                { head: "Of the limit", number: true, cell: (row) => percent(row.share * 100) },
+            ],
+        });
+        fill(
+            this.budget.body,
+            this.budgetTable.element,
+            el(
+                "p",
+                { class: "hint" },
+                "From three quarters of limits.memory_bytes on nobody new comes in; from seven eighths " +
+                    "on nothing new is taken.",
             ),
         );
     }
@@ -195,7 +257,7 @@ export class Overview {
             el(
                 "p",
                 { class: "hint" },
-                "\u201cHere\u201d: while this page looked on, ten minutes at most.",
+                "\u201cHere\u201d: while this page looked on, an hour at most.",
             ),
         );
         this.levels = new Section("Queues and levels");
@@ -269,18 +331,40 @@ export class Overview {
         for (const tile of this.tiles) {
             setText(tile.figure, tile.format(tile.value(history, newest)));
         }
-        const times = history.times();
+        const first = history.since(Number(this.span.select.value));
+        const times = history.times().slice(first);
         for (const { view, lines } of this.charts) {
             view.show(
                 times,
-                lines.map(([, value]) => history.series((place) => value(history, place))),
+                lines.map(([, value]) => history.series((place) => value(history, place), first)),
             );
         }
-        this.tickLatency(history, times);
+        this.tickLatency(history, times, first);
+        this.tickBudget(history.last().stats.gauges);
         this.tickTables(history, history.last().stats);
     }
 
-    tickLatency(history, times) {
+    // The book of limits.memory_bytes, and what of it has a name.
+    tickBudget(gauges) {
+        const limit = gauges.memory_limit_bytes || 0;
+        const held = gauges.memory_held_bytes || 0;
+        const parts = [
+            ["output that clients have not read", gauges.output_bytes],
+            ["history of rooms", gauges.room_history_bytes],
+        ].filter(([, value]) => value !== undefined);
+        const named = parts.reduce((sum, [, value]) => sum + value, 0);
+        const rows = [
+            ["held in all", held],
+            ...parts,
+            ["inboxes, sessions, messages on their way and the rest", Math.max(0, held - named)],
+            ["free", Math.max(0, limit - held)],
+        ];
+        this.budgetTable.show(
+            limit ? rows.map(([text, value]) => ({ text, value, share: value / limit })) : [],
+        );
+    }
+
+    tickLatency(history, times, first) {
         const names = latencies(history.last().stats.histograms);
         if (names.join() !== this.latencyNames) {
             this.latencyNames = names.join();
@@ -300,7 +384,7 @@ export class Overview {
         this.latency.show(
             times,
             [0.5, 0.9, 0.99].map((q) =>
-                history.series((place) => (name ? history.quantile(place, name, q) : null)),
+                history.series((place) => (name ? history.quantile(place, name, q) : null), first),
             ),
         );
     }

@@ -3,9 +3,9 @@
 
 import { get, userPath } from "./api.js";
 import { askKick, askPush } from "./dialogs.js";
-import { Section, el, fill, setText } from "./dom.js";
+import { Section, Table, el, fill, roomLink, setText } from "./dom.js";
 import { age, byName, count, time } from "./format.js";
-import { eventFields, eventWords } from "./names.js";
+import { eventFields, eventWords, pastKind } from "./names.js";
 import { statePill, transportPill } from "./users.js";
 import { Trace } from "./trace.js";
 
@@ -50,19 +50,62 @@ export class User {
             ),
             this.events,
         );
+        this.past = new Section("Why and when");
+        this.why = el("p", { class: "why", role: "status" });
+        this.records = el("ol", { class: "past" });
+        fill(
+            this.past.body,
+            this.why,
+            el(
+                "p",
+                { class: "hint" },
+                "From the store, the newest first, also from before a restart: as usherctl why tells.",
+            ),
+            this.records,
+        );
+        this.rooms = new Section("Rooms");
+        this.roomsTable = new Table({
+            label: "Rooms of this user",
+            empty: "In no room.",
+            columns: [
+                { head: "Room", cell: (row) => roomLink(row.room) },
+                { head: "Members", number: true, cell: (row) => count(row.members) },
+                { head: "Has", number: true, cell: (row) => count(row.offset) },
+                { head: "Of", number: true, cell: (row) => count(row.newest) },
+                {
+                    head: "",
+                    cell: (row) => (row.away ? "away" : row.behind ? "behind" : ""),
+                },
+            ],
+        });
+        fill(this.rooms.body, this.roomsTable.element);
         this.trace = new Trace(context, user);
         this.element = el(
             "div",
             { class: "page" },
             el("h1", { class: "name" }, el("bdi", {}, user)),
-            el("div", { class: "grid" }, this.facts.element, this.timeline.element),
+            el("div", { class: "grid" }, this.facts.element, this.past.element),
+            el("div", { class: "grid" }, this.rooms.element, this.timeline.element),
             this.trace.section.element,
         );
     }
 
     start() {
         this.asking = this.context.poll(this.facts, 2000, (signal) => this.ask(signal));
+        this.context.poll(this.rooms, 3000, (signal) => this.askRooms(signal));
         this.trace.start();
+    }
+
+    async askRooms(signal) {
+        let answer = { rooms: [] };
+        try {
+            answer = await get(`${userPath(this.user)}/rooms`, { signal });
+        } catch (error) {
+            if (error.kind !== "missing") {
+                throw error;
+            }
+        }
+        this.roomsTable.show(answer.rooms || []);
     }
 
     async ask(signal) {
@@ -73,11 +116,37 @@ export class User {
             if (error.kind !== "missing") {
                 throw error;
             }
-            answer = { session: null, timeline: [] };
+            answer = { session: null, timeline: [], history: [] };
         }
         this.session = answer.session;
         this.showSession();
         this.showTimeline(answer.timeline || []);
+        this.showPast(answer);
+    }
+
+    // What ended it last, in a sentence, and all that is known.
+    showPast({ history = [], history_first_ms = 0, history_more = false }) {
+        const now_ms = this.context.now_ms();
+        const end = history.find((record) => ["DETACHED", "OFFLINE"].includes(record.kind));
+        setText(this.why, end ? `Disconnected ${age(now_ms - end.time_ms)} ago: ${end.text}.` : "");
+        const shown = JSON.stringify([history, history_first_ms, history_more]);
+        if (shown === this.pastShown) {
+            return;
+        }
+        this.pastShown = shown;
+        const reach = history_first_ms
+            ? `The history goes back to ${time(history_first_ms)}.`
+            : "The history is empty, or this node keeps none.";
+        fill(
+            this.records,
+            history.map(recordRow),
+            el(
+                "li",
+                { class: "empty" },
+                `${history.length ? "" : "Nothing is told of this user. "}${reach}` +
+                    (history_more ? " There is more: usherctl why --last." : ""),
+            ),
+        );
     }
 
     showSession() {
@@ -129,6 +198,22 @@ export class User {
     tick() {}
 
     stop() {}
+}
+
+function recordRow(record) {
+    const missing = record.missing
+        ? el(
+              "div",
+              { class: "hint" },
+              `${count(record.missing)} records before this one, of whomever, could not be kept.`,
+          )
+        : null;
+    return el(
+        "li",
+        { class: `event event-${pastKind(record)}` },
+        el("time", { datetime: new Date(record.time_ms).toISOString() }, time(record.time_ms)),
+        el("div", {}, el("bdi", { class: "event-text" }, record.text), missing),
+    );
 }
 
 function eventRow(event) {

@@ -34,6 +34,8 @@ RATES = {
     "resumes": 9,
     "takeovers": 3,
     "calls": 640,
+    "bytes_in": 410000,
+    "bytes_out": 2900000,
     "calls_answered": 636,
     "calls_timed_out": 2,
     "detached": 11,
@@ -74,6 +76,22 @@ def event(time_ms, level, name, **fields):
     return {"time_ms": time_ms, "level": level, "event": name, **fields}
 
 
+QUANTILES = (("p50", 1), ("p90", 3), ("p99", 10))
+SAMPLED = {
+    "messages_accepted",
+    "messages_delivered",
+    "messages_refused",
+    "logins",
+    "resumes",
+    "takeovers",
+    "calls",
+    "calls_answered",
+    "bytes_in",
+    "bytes_out",
+    "process_cpu_seconds_total",
+}
+
+
 class World:
     """What the endpoint knows. Plays change it; `lock` is held while it is read."""
 
@@ -94,6 +112,7 @@ class World:
         self.sessions, self.timelines, self.recorder, self.presence = {}, {}, [], []
         self.presence_first = 5001
         self.services, self.slowest = [], []
+        self.pasts = {}  # by user: records of the history, newest first
         self.traces = {}
         self.rooms = {}  # by name: a ROOM, and its members under "who"
 
@@ -149,6 +168,34 @@ class World:
         line = event(self.now_ms() - int(ago_s * 1000), level, name, user=user, **fields)
         self.timelines.setdefault(user, []).append(line)
         self.recorder.append(line)
+
+    def past(self, user, kind, text, ago_s=0, cause="", **fields):
+        """One record of the history, older than those before."""
+        self.pasts.setdefault(user, []).append(
+            {
+                "time_ms": self.now_ms() - int(ago_s * 1000),
+                "kind": kind,
+                "cause": cause,
+                "text": text,
+                "missing": 0,
+                **fields,
+            }
+        )
+
+    def rooms_of(self, user):
+        return [
+            {
+                "room": name,
+                "incarnation": room["incarnation"],
+                "members": room["members"],
+                "offset": 40,
+                "newest": 42,
+                "behind": name.endswith("9"),
+                "away": False,
+            }
+            for name, room in self.rooms.items()
+            if any(member["user"] == user for member in room["who"])
+        ]
 
     def open_room(self, name, members=(), rate=0, kind="talk:*", owner="", history=0):
         self.rooms[name] = {
@@ -213,6 +260,9 @@ class World:
                 "inbox_messages": 1841,
                 "mailbox_messages": 12,
                 "output_bytes": 3 << 20,
+                "memory_held_bytes": 55 << 20,
+                "memory_limit_bytes": 256 << 20,
+                "room_history_bytes": 9 << 20,
                 "store_file_bytes": 41 << 20,
                 "calls_waiting": 17,
                 "rooms": len(self.rooms),
@@ -221,6 +271,31 @@ class World:
                 "uptime_seconds": int(now) + 86400,
                 "process_resident_memory_bytes": 212 << 20,
                 "process_open_fds": online + 40,
+            },
+        }
+
+    def samples(self):
+        """An hour, one in five seconds; the rates were what they are."""
+        times = [self.began_ms - 5000 * back for back in range(719, -1, -1)]
+        online = sum(session["state"] == "online" for session in self.sessions.values())
+        counters = {
+            name: [max(0, 100 * rate - 5 * rate * back) for back in range(719, -1, -1)]
+            for name, rate in self.rates.items()
+            if name in SAMPLED
+        }
+        return {
+            "period_ms": 5000,
+            "now_ms": self.now_ms(),
+            "times_ms": times,
+            "counters": counters,
+            "gauges": {
+                "sessions_online": [online + place % 7 for place in range(720)],
+                "sessions_detached": [place % 5 for place in range(720)],
+                "memory_held_bytes": [(40 << 20) + place * 20000 for place in range(720)],
+            },
+            "quantiles": {
+                name: {part: [0.002 * factor] * 720 for part, factor in QUANTILES}
+                for name in SHARES
             },
         }
 
@@ -428,16 +503,29 @@ class World:
             return 200, {}
         if part[:2] == ["api", "trace"] and len(part) == 3:
             return self.trace(part[2], int(arguments.get("after", 0)))
+        if part[:2] == ["api", "sessions"] and len(part) == 4 and part[3] == "rooms":
+            if part[2] not in self.sessions:
+                return 404, {"error": "not_found", "detail": "no session of that name"}
+            return 200, {"rooms": self.rooms_of(part[2])}
         if part[:2] == ["api", "sessions"] and len(part) == 3:
-            found = self.sessions.get(part[2]), self.timelines.get(part[2], [])
+            past = self.pasts.get(part[2], [])
+            found = self.sessions.get(part[2]), self.timelines.get(part[2], []), past
+            answer = {
+                "session": found[0],
+                "timeline": found[1],
+                "history": past,
+                "history_more": False,
+                "history_first_ms": self.began_ms - 86400000,
+            }
             return (
-                (200, {"session": found[0], "timeline": found[1]})
+                (200, answer)
                 if any(found)
                 else (404, {"error": "not_found", "detail": "no session of that name"})
             )
         table = {
             "/api/node": lambda: self.node(may_change),
             "/api/stats": self.stats,
+            "/api/samples": self.samples,
             "/api/sessions": lambda: self.page(arguments),
             "/api/rooms": lambda: self.list_rooms(arguments),
             "/api/presence": lambda: self.events(arguments),
@@ -584,6 +672,38 @@ def populated(speed=1):
         ),
     ):
         world.happen("alice", name, level, ago_s, **fields)
+    for ago_s, kind, cause, text, missing in (
+        (
+            312,
+            "ONLINE",
+            "LOGIN",
+            'logged in from 198.51.100.23:51544 by tls, client "game/3.1 (ios)"',
+            0,
+        ),
+        (
+            200 * 60,
+            "OFFLINE",
+            "KICKED",
+            'kicked by service match/m1, reason "afk"; it was connected from 198.51.100.23:50110',
+            17,
+        ),
+        (
+            201 * 60,
+            "LOGIN_REFUSED",
+            "",
+            "login refused 3 times: the token has expired; from 203.0.113.99:6001 by tls",
+            0,
+        ),
+        (
+            300 * 60,
+            "DETACHED",
+            "SLOW_CONSUMER",
+            "slow consumer: the client does not read what it is sent: 65536 bytes waited for it "
+            "(limits.output_soft_ms is 10000); it was connected from 198.51.100.23:50110",
+            0,
+        ),
+    ):
+        world.past("alice", kind, text, ago_s, cause, missing=missing)
     world.open_room("lobby", [(f"player-{n:03}", n % 9 == 4) for n in range(120)], 5, history=64)
     world.open_room("match:7", [("alice", False), ("bob", True)], 40, "match:*", "matchmaker")
     for number in range(55):
