@@ -10,6 +10,8 @@
 /* A record in the words of whoever is asked at night. Nothing is said twice: the time and the user
  * stand beside it. What comes from clients stands in quotes, and is the reader's to escape. */
 
+static const char OPERATOR[] = "admin ";
+
 struct words {
     char *text;
     size_t size;
@@ -70,9 +72,12 @@ static void say_resumed(struct words *words, const struct history_record *record
 
 static void say_kicked(struct words *words, const struct history_record *record)
 {
-    bool operator= strncmp(record->by, "admin", strlen("admin")) == 0;
-    const char *who = operator? "an operator, " : "service ";
-    say(words, "kicked by %s%s", who, record->by[0] != '\0' ? record->by : "?");
+    if (strncmp(record->by, OPERATOR, strlen(OPERATOR)) == 0)
+        say(words, "kicked by an operator, %s", record->by);
+    else if (record->by[0] == '/') /* of no service */
+        say(words, "kicked by usherctl or its like, %s", record->by + 1);
+    else
+        say(words, "kicked by service %s", record->by[0] != '\0' ? record->by : "?");
     if (record->detail[0] != '\0')
         say(words, ", reason \"%s\"", record->detail);
 }

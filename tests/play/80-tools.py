@@ -551,7 +551,18 @@ WORDS = {
     "why": ["x"],
     "send": ["text"],
 }
-NUMBERS = {"port", "epoch", "after", "last", "seconds", "one-in", "count", "timeout", "ttl", "not-before"}
+NUMBERS = {
+    "port",
+    "epoch",
+    "after",
+    "last",
+    "seconds",
+    "one-in",
+    "count",
+    "timeout",
+    "ttl",
+    "not-before",
+}
 
 
 def scene_each_option_means_something_or_is_refused():
