@@ -65,6 +65,8 @@ struct exchange {
     struct exchange *next; /* of the jobs */
     unsigned route;        /* of the face's paths */
     bool judged;           /* its head */
+    bool head_only;        /* HEAD: the answer has no body */
+    bool starved;          /* memory is full, and its body was not kept */
     bool is_job, answered;
     enum access_right right;
     char user[ADMIN_USER_BYTES_MAX + 1];

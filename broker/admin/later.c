@@ -46,10 +46,19 @@ static ssize_t read_stream(void *context, uint64_t position, char *to, size_t ro
     return size >= 0 ? size : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
+/* Who asks for the head of a stream gets no end of one either: MHD would write that of a chunked
+ * body, which the client takes for the beginning of the next answer. */
+static struct MHD_Response *make_stream(struct exchange *exchange)
+{
+    if (exchange->head_only)
+        return MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT);
+    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE_BYTES, read_stream, exchange,
+                                             NULL);
+}
+
 static enum MHD_Result reply_stream(struct exchange *exchange)
 {
-    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE_BYTES,
-                                                                      read_stream, exchange, NULL);
+    struct MHD_Response *response = make_stream(exchange);
     if (response == NULL)
         return MHD_NO;
     reply_secure(response);

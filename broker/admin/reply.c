@@ -48,11 +48,23 @@ enum MHD_Result reply_json(struct MHD_Connection *connection, unsigned status, j
     return reply_text(connection, status, "application/json", text, strlen(text));
 }
 
+/* A parser that says which of somebody's names it does not know cuts that where its line is full,
+ * within a character too; and of a text that is not UTF-8 there would be no answer at all. */
+static json_t *whole_characters(const char *text)
+{
+    enum { CUT_BYTES_MAX = 3 };
+    size_t size = strlen(text);
+    json_t *json = json_stringn(text, size);
+    for (unsigned cut = 0; json == NULL && size > 0 && cut < CUT_BYTES_MAX; cut++)
+        json = json_stringn(text, --size);
+    return json != NULL ? json : json_string("?");
+}
+
 unsigned admin_fail(json_t *answer, unsigned status, const char *error, const char *detail)
 {
     json_object_clear(answer);
     json_object_set_new(answer, "error", json_string(error));
-    json_object_set_new(answer, "detail", json_string_nocheck(detail));
+    json_object_set_new(answer, "detail", whole_characters(detail));
     return status;
 }
 

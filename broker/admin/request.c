@@ -217,7 +217,8 @@ static enum MHD_Result judge(struct exchange *exchange, const char *method, cons
     if (is_for_another_page(connection))
         return refuse(exchange, MHD_HTTP_FORBIDDEN, "foreign_page",
                       "a page from elsewhere has the browser ask for this");
-    if (strcmp(method, MHD_HTTP_METHOD_HEAD) == 0)
+    exchange->head_only = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+    if (exchange->head_only)
         method = MHD_HTTP_METHOD_GET;
     exchange->right = access_right(
         &exchange->admin->access,
@@ -249,20 +250,31 @@ void request_hold(struct exchange *exchange, size_t bytes)
     memory_account((int64_t)bytes);
 }
 
-/* Beyond the limit it is read and forgotten: the answer says so. */
+static void let_go(struct exchange *exchange)
+{
+    memory_account(-(int64_t)exchange->held_bytes);
+    exchange->held_bytes = 0;
+    free(exchange->body);
+    exchange->body = NULL;
+}
+
+/* Beyond the limit it is read and forgotten, and the answer says so. While memory is full too, but
+ * for operators: theirs are few and small, and help. */
 static void take_body(struct exchange *exchange, const char *bytes, size_t size)
 {
-    size_t most = exchange->admin->face->body_bytes_max;
+    const struct admin_face *face = exchange->admin->face;
+    size_t most = face->body_bytes_max;
     size_t whole = exchange->body_size + size;
-    if (whole <= most) {
-        char *bigger = realloc(exchange->body, whole);
-        if (bigger == NULL) {
-            exchange->body_size = most + 1;
-            return;
-        }
+    bool full = face->asker.step != NULL && memory_level() == MEMORY_FULL;
+    char *bigger =
+        whole <= most && !full && !exchange->starved ? realloc(exchange->body, whole) : NULL;
+    if (bigger != NULL) {
         memcpy(bigger + exchange->body_size, bytes, size);
         exchange->body = bigger;
         request_hold(exchange, size);
+    } else {
+        exchange->starved = exchange->starved || whole <= most;
+        let_go(exchange);
     }
     exchange->body_size = whole <= most ? whole : most + 1;
 }
@@ -316,6 +328,9 @@ static enum MHD_Result finish(struct exchange *exchange)
     snprintf(detail, sizeof(detail), "a body has at most %zu bytes", face->body_bytes_max);
     if (exchange->body_size > face->body_bytes_max)
         return fault(exchange, MHD_HTTP_CONTENT_TOO_LARGE, "too_large", detail);
+    if (exchange->starved)
+        return fault(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "busy",
+                     "the memory of the node is full");
     if (face->asker.step != NULL)
         return later_step(exchange);
     conns_set(exchange->admin, exchange->connection, CONN_ASKS);
@@ -414,8 +429,7 @@ void request_completed(void *context, struct MHD_Connection *connection, void **
     conns_set(context, connection, CONN_WAITS);
     if (exchange->own != NULL)
         exchange->admin->face->asker.over(exchange->admin->options.context, exchange->own);
-    memory_account(-(int64_t)exchange->held_bytes);
-    free(exchange->body);
+    let_go(exchange);
     free(exchange->text);
     free(exchange);
 }

@@ -3,8 +3,12 @@
 
 #include <string.h>
 
+#include "proto/utf8.h"
+
 /* Paths are matched as they were sent, and only the part that stands for a name is decoded, after
  * the match: so an encoded slash is part of a name and never of a path. Nothing here is a file.
+ * What is decoded is UTF-8, as in a body: answers that repeat it are JSON, and commands are
+ * protobuf.
  *
  * Browsers, curl and proxies are told by the standards of URLs that `.` and `..` in a path are
  * steps, encoded or not, and take them. They are names of users all the same, and who has one must
@@ -46,7 +50,7 @@ static bool decode(const char *from, size_t size, char to[ADMIN_USER_BYTES_MAX +
         to[used++] = (char)c;
     }
     to[used] = '\0';
-    return used > 0;
+    return used > 0 && utf8_valid((struct bytes){(const uint8_t *)to, used});
 }
 
 _Static_assert(ADMIN_USER_BYTES_MAX == ADMIN_PREFIX_BYTES_MAX, "one size for what is decoded");

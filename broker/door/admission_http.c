@@ -165,7 +165,9 @@ static void ask(struct admission *admission, struct login_job *job, uint64_t lef
     }
     char *question = make_question(admission, job);
     job->admission = admission;
-    int failed = web_client_post(admission->web, bytes_of_text(question), left_ms, on_answer, job);
+    int failed = question == NULL ? -ENOMEM
+                                  : web_client_post(admission->web, bytes_of_text(question),
+                                                    left_ms, on_answer, job);
     wipe(question);
     metrics_add(admission->options.metrics, admission->options.block, METRIC_auth_http_posts,
                 failed == 0);

@@ -20,7 +20,9 @@
  *
  * As many wait as http.requests and http.waits say; one more is BUSY and waits for nobody. What
  * waits has a deadline, so a place comes back also when a disk hangs. Then the command may still
- * take effect, and who asked is told so. */
+ * take effect, and who asked is told so. It goes on being held, and whoever is told may come again
+ * for as long as the disk hangs: so when as many are under way whom nobody waits for any more as
+ * there are places, others are BUSY until some of them have ended. */
 
 enum { ASK_MS = 10000 };
 
@@ -44,7 +46,9 @@ struct ask *ask_take(struct backends *backends, struct exchange *exchange,
     struct ask *ask = NULL;
     lock_take(&backends->lock);
     uint32_t *count = waits ? &backends->waits : &backends->requests;
-    if (*count < (waits ? backends->waits_max : backends->requests_max)) {
+    uint32_t places = backends->requests_max + backends->waits_max;
+    if (*count < (waits ? backends->waits_max : backends->requests_max) &&
+        backends->under_way < 2 * places) {
         ask = backends->asks;
         while (ask->state != ASK_FREE)
             ask++;
@@ -135,6 +139,7 @@ uint64_t ask_set_posted(struct backends *backends, struct ask *ask)
 {
     CHECK(lock_held(&backends->lock) && ask->state != ASK_FREE && ask->state != ASK_POSTED);
     ask->generation++;
+    backends->under_way++;
     ask->state = ASK_POSTED;
     ask->due_ms = env_monotonic_ms(backends->options.env) + ASK_MS;
     return exchange_of(ask);
@@ -187,6 +192,8 @@ void backends_answer(void *context, uint64_t exchange, struct bytes frame)
 {
     struct backends *backends = context;
     lock_take(&backends->lock);
+    CHECK(backends->under_way > 0); /* each is answered once */
+    backends->under_way--;
     struct ask *ask = ask_of(backends, exchange);
     if (ask != NULL) {
         ask->state = ASK_ANSWERED;

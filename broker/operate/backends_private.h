@@ -127,6 +127,7 @@ struct backends {
     pthread_cond_t over;    /* for who stops it: fewer are left */
     struct ask *asks;       /* requests_max + waits_max */
     uint32_t requests, waits;
+    uint32_t under_way; /* commands that are not answered, of those who have given up too */
     bool closing;
 };
 

@@ -27,6 +27,7 @@ from usherplay import (
     scaled,
 )
 from usherplay.asker import SLOW_SECONDS, Http, read_all
+from usherplay.shim import SYNCED_WRITES, SYNCS, Shim
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 TOKEN, ADMIN = "token-of-the-backends-of-the-play", "token-of-the-operators"
@@ -283,8 +284,14 @@ def scene_malformed():
         refused(
             door, "/v1/sessions/alice/watch-list", {"mode": "ALL", "targets": []}, 400, "MALFORMED"
         )
+        for cut in range(4):  # where the line that says which is not known is full
+            refused(
+                door, "/v1/push", {**one, "x" * cut + "\N{EURO SIGN}" * 200: 1}, 400, "MALFORMED"
+            )
         refused(door, "/v1/push", {**one, "payload_text": "x" * 5000}, 413, "TOO_LARGE")
-        for path in ("/v1/presence?after=x", "/v1/presence?after=-1", "/v1/presence?wait_ms=x",
+        refused(door, "/v1/sessions/%FF/kick", None, 400, "MALFORMED")
+        for path in ("/v1/sessions/%C3", "/v1/sessions?prefix=%FF", "/v1/rooms?after=%ED%A0%80",
+                     "/v1/presence?after=x", "/v1/presence?after=-1", "/v1/presence?wait_ms=x",
                      "/v1/sessions?limit=0", "/v1/sessions?by=name", "/v1/sessions/%00",
                      "/v1/sessions?after=" + "a" * 300):  # fmt: skip
             door.error("GET", path, 400, "MALFORMED")
@@ -318,7 +325,20 @@ def scene_malformed():
             b"GET /v1/count HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40000 + b"\r\n\r\n"
         )
         check(b" 200 " not in read_all(big)[:20], "a head of 40 KB")
+        check_head(door)
         check_equal(door.post("/v1/push", one)["accepted"], 1, "and it goes on")
+
+
+def check_head(door):
+    """The head of a stream is one, and what follows on that connection is the next answer."""
+    connection = http.client.HTTPConnection(*door.address, timeout=SLOW_SECONDS)
+    given = {"Authorization": f"Bearer {TOKEN}"}
+    for method, path in (("HEAD", "/v1/presence/stream"), ("GET", "/v1/count")) * 2:
+        connection.request(method, path, headers=given)
+        response = connection.getresponse()
+        check_equal(response.status, 200, f"{method} {path}")
+        check_equal(len(response.read()) > 0, method == "GET", f"what {method} brings")
+    connection.close()
 
 
 # --- crowds --------------------------------------------------------------------------------------
@@ -374,6 +394,82 @@ def is_busy(door):
         check_equal(answer.json()["error"], "BUSY", "the reason")
         check(int(answer.headers["Retry-After"]) > 0, "when to come again")
     return answer.status == 429
+
+
+def scene_bodies():
+    """Bodies that do not end hold no more than there is memory."""
+    given = options(http__body_bytes=262144, admin__listen="127.0.0.1:0")
+    given["limits.memory_bytes"] = budget = 16 << 20
+    head = (
+        f"POST /v1/push HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        "Content-Length: 262144\r\n\r\n"
+    ).encode()
+    with Broker(given) as broker, Client(broker) as alice:
+        door = backends(broker)
+        operators = Http(broker, ADMIN)
+        alice.login("alice")
+        slow = [door.raw(head + b" " * 250000) for _ in range(110)]
+
+        def held():
+            return operators.scrape()[0][("usher_memory_held_bytes", ())]
+
+        eventually(lambda: held() > budget * 3 / 4, "bodies are held")
+        most = max(held() for _ in range(20))
+        check(most <= budget, f"{most} bytes are held")
+        for connection in slow:
+            connection.sendall(b" " * (262144 - 250000))
+        answers = [read_some(connection) for connection in slow]
+        check(any(b" 503 " in answer and b"BUSY" in answer for answer in answers), "who is refused")
+        check(
+            all(b" 503 " in answer or b" 400 " in answer for answer in answers if answer),
+            f"{set(answers)}",
+        )
+        for connection in slow:
+            connection.close()
+        eventually(lambda: held() < budget / 2, "it is given back")
+        report = door.post("/v1/push", {"to": ["alice"], "payload_text": "x"})
+        check_equal(report["accepted"], 1, "and it goes on")
+
+
+def read_some(connection):
+    try:
+        return connection.recv(65536)
+    except OSError:
+        return b""
+
+
+def scene_disk_hangs():
+    """Who has given up may come again, and again, but what is under way for him has a limit."""
+    with Shim() as disk:
+        given = options(http__requests=2, http__waits=1)
+        with Broker(given, keep=disk.folder, environment=disk.environment()) as broker:
+            with Client(broker) as alice:
+                alice.login("alice")
+                alice.drop()
+                check_rounds(broker, disk, 6)
+
+
+def push_at(door, answers):
+    answer = door.ask("POST", "/v1/push", {"to": ["alice"], "payload_text": "x"})
+    answers.append(answer.status)
+
+
+def check_rounds(broker, disk, most):
+    door = backends(broker)
+    answers = []
+    disk.hold(SYNCS | SYNCED_WRITES)
+    for _ in range(4):
+        pushes = [threading.Thread(target=push_at, args=(door, answers)) for _ in range(2)]
+        for push in pushes:
+            push.start()
+        for push in pushes:
+            push.join()
+    check_equal((answers.count(504), answers[6:]), (most, [429, 429]), f"{answers}")
+    disk.release()
+    eventually(
+        lambda: door.ask("POST", "/v1/push", {"to": ["alice"], "payload_text": "y"}).status == 200,
+        "it goes on when the disk does",
+    )
 
 
 def scene_long_poll():
@@ -584,6 +680,8 @@ play(
     scene_tokens,
     scene_malformed,
     scene_crowd,
+    scene_bodies,
+    scene_disk_hangs,
     scene_long_poll,
     scene_stream,
     scene_ten_thousand,

@@ -191,7 +191,8 @@ static void test_routes(void **state)
     assert_string_equal(user, "..");
     assert_int_equal(route_of("GET", "/api/trace/~~", user), ADMIN_TRACE_READ);
     assert_string_equal(user, "~");
-    const char *const bad[] = {"%", "%4", "%zz", "%00", "a%0ab", "%7f", "a%1", "~"};
+    const char *const bad[] = {"%",   "%4", "%zz", "%00",        "a%0ab", "%7f",
+                               "a%1", "~",  "%ff", "a%ed%a0%80", "%c3"};
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         snprintf(path, sizeof(path), "/api/sessions/%s", bad[i]);
         assert_int_equal(route_of("GET", path, user), ROUTE_BAD);
