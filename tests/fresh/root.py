@@ -165,6 +165,13 @@ class Root:
         with contextlib.suppress(OSError):
             os.unlink(f"{self.path}/etc/apt/apt.conf.d/docker-clean")
 
+    def check_mirror(self):
+        """Says so when nothing can be fetched: then nothing can be tried."""
+        command = self.command("apt-get", "-qq", "-o", "APT::Update::Error-Mode=any", "update")
+        done = subprocess.run(command, text=True, capture_output=True, env=ENVIRONMENT, check=False)
+        if done.returncode != 0:
+            raise Missing(f"apt fetches nothing here: {' '.join(done.stderr.splitlines()[:1])}")
+
     def command(self, *command):
         return ["chroot", self.path, "env", "-C", "/usher", *command]
 
@@ -209,19 +216,20 @@ def clone(folder):
 
 def main(file, suite, inside):
     """Runs file again, for `inside`, in namespaces of its own."""
-    if sys.argv[1:2] == ["--inside"]:
-        inside(Root(sys.argv[2], suite))
-        return 0
     try:
+        if sys.argv[1:2] == ["--inside"]:
+            root = Root(sys.argv[2], suite)
+            root.check_mirror()
+            inside(root)
+            return 0
         with tempfile.TemporaryDirectory(prefix="usher-fresh-") as folder:
             kept_root(suite)
             clone(folder)
             sys.stdout.flush()
             spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
             again = [sys.executable, "-u", file, "--inside", folder]
-            return subprocess.run(
-                [*spaces, *again], env=os.environ | {"TZ": "UTC"}, check=False
-            ).returncode
+            environment = os.environ | {"TZ": "UTC"}
+            return subprocess.run([*spaces, *again], env=environment, check=False).returncode
     except Missing as missing:
         print(f"skipped: {missing}")
         return SKIPPED

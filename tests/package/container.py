@@ -5,6 +5,7 @@ installs is what the build needs and the program links, and its command line is 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ def main():
     with open(os.path.join(ROOT, "dev"), encoding="utf-8") as file:
         wanted = set(re.search(r"^broker=\((.*?)\)", file.read(), re.M | re.S).group(1).split())
     check(wanted <= installed[0], f"the build needs {wanted - installed[0]}")
+    check_configures(stages[0])
     check_libraries(installed[1])
     user = re.search(r"^USER (\S+)$", stages[1], re.M)
     check(user and user.group(1) not in ("root", "0"), "it runs as somebody else than root")
@@ -44,6 +46,19 @@ def main():
     command = json.loads(re.search(r"^ENTRYPOINT (.*)$", stages[1], re.M).group(1))
     check_command(command)
     print("ok   the recipe fits this tree; it was not built")
+
+
+def check_configures(stage):
+    """What is copied is enough, without the programs that the recipe does not install."""
+    with tempfile.TemporaryDirectory() as folder:
+        for line in re.findall(r"^COPY (?!--from)(.*) \S+$", stage, re.M):
+            for name in line.split():
+                copy = shutil.copytree if os.path.isdir(os.path.join(ROOT, name)) else shutil.copy
+                copy(os.path.join(ROOT, name), os.path.join(folder, name))
+        words = re.search(r"(cmake --preset release.*?) &&", stage).group(1).split()
+        without = [f"-D{name}=OFF" for name in ("PROTOC", "TSC", "ESBUILD")]
+        done = subprocess.run([*words, *without], cwd=folder, text=True, capture_output=True)
+        check(done.returncode == 0, f"in the container: {done.stderr}")
 
 
 def check_libraries(installed):

@@ -31,7 +31,8 @@ def recipe():
     with open(f"{REPOSITORY}/cmake/Containerfile", encoding="utf-8") as file:
         text = re.sub(r"\\\n", " ", file.read()).split("\nFROM ")[-1]
     said = dict(re.findall(r"^(VOLUME|WORKDIR|ENV|EXPOSE|STOPSIGNAL|ENTRYPOINT) (.*)$", text, re.M))
-    return said | {"ENTRYPOINT": json.loads(said["ENTRYPOINT"])}
+    user = re.search(r"useradd --system --uid (\d+)", text).group(1)
+    return said | {"ENTRYPOINT": json.loads(said["ENTRYPOINT"]), "USER": f"{user}:{user}"}
 
 
 def check_config(layout):
@@ -48,7 +49,7 @@ def check_config(layout):
     check_equal(config["StopSignal"], wanted["STOPSIGNAL"], "the signal")
     check_equal(list(config["ExposedPorts"]), [f"{wanted['EXPOSE']}/tcp"], "the port")
     check(wanted["ENV"] in config["Env"], f"{wanted['ENV']} in {config['Env']}")
-    check(config["User"] not in ("", "0", "root"), "it runs as root")
+    check_equal(config["User"], wanted["USER"], "who runs in it")
     check_equal(whole["os"], "linux", "the system")
     return index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"]
 
