@@ -313,7 +313,8 @@ class Broker:
     def __exit__(self, kind, value, trace):
         try:
             if kind is not None:
-                self.print_tail()
+                if kind is not KeyboardInterrupt:  # whoever interrupts knows why it ends
+                    self.print_tail()
                 return
             if self.alive():
                 code = self.stop()
