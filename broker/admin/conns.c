@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/lock.h"
+#include "base/memory.h"
 
 #include "admin/admin_private.h"
 
@@ -141,8 +142,11 @@ static void begin(struct admin *admin, struct MHD_Connection *connection, void *
     struct admin_conn *conn = calloc(1, sizeof(*conn));
     uint8_t address[16];
     *socket_context = conn;
-    if (conn == NULL || info == NULL)
+    if (conn == NULL)
         return; /* only without a deadline */
+    memory_account(HEAD_BYTES_MAX);
+    if (info == NULL)
+        return;
     conn->fd = info->connect_fd;
     conn->since_ms = now_ms(admin);
     conn->due_ms = conn->since_ms + REQUEST_MS;
@@ -175,6 +179,7 @@ static void end(struct admin *admin, struct admin_conn *conn)
     if (conn->source != NULL)
         leave(admin, conn);
     lock_give(&admin->lock);
+    memory_account(-HEAD_BYTES_MAX);
     free(conn);
 }
 

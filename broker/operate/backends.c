@@ -85,7 +85,7 @@ int backends_open(struct backends **out, const struct backends_options *options)
 
 int backends_listen(struct backends *backends, char *error)
 {
-    if (backends == NULL)
+    if (backends == NULL || backends->listener >= 0)
         return 0;
     backends->listener =
         net_listen("http.listen", backends->options.config->http_listen, &backends->port, error);

@@ -99,7 +99,7 @@ int http_open(struct http **out, const struct http_options *options)
 
 int http_listen(struct http *http, char *error)
 {
-    if (http == NULL)
+    if (http == NULL || http->listener >= 0) /* it does, and another address is awaited */
         return 0;
     http->listener =
         net_listen("admin.listen", http->options.config->admin_listen, &http->port, error);

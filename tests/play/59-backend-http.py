@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import stat
 import tempfile
 import threading
@@ -27,6 +26,7 @@ from usherplay import (
     scaled,
 )
 from usherplay.asker import SLOW_SECONDS, Http, read_all
+from usherplay.faults import OPTIONS, SECONDS
 from usherplay.shim import SYNCED_WRITES, SYNCS, Shim
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -514,6 +514,66 @@ def check_stop(waiting):
     check(b"HTTP/1.1 200" in data or (b"HTTP/1.1 503" in data and b"DRAINING" in data), f"{data}")
 
 
+def kick_slowly(door, answers):
+    """Whoever finds no room comes again."""
+    status = 429
+    while status == 429:
+        connection = http.client.HTTPConnection(*door.address, timeout=SLOW_SECONDS)
+        began = time.monotonic()
+        connection.request(
+            "POST", "/v1/sessions/alice/kick", headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        response = connection.getresponse()
+        status, body = response.status, json.load(response)
+        connection.close()
+    answers.append((status, body["error"], time.monotonic() - began))
+
+
+def scene_slow_store():
+    """Who waits for a disk that hangs holds up nobody else, and is told in time that it may still
+    happen; and then it does."""
+    given = options(http__requests=4)
+    with Shim() as shim, Broker(
+        {**given, **OPTIONS, "store.path": shim.store}, environment=shim.environment()
+    ) as broker, Client(broker) as alice, Client(broker) as bob:
+        alice.login("alice")
+        bob.login("bob")
+        door, answers = backends(broker), []
+        shim.hold(SYNCS)
+        threads = [threading.Thread(target=kick_slowly, args=(door, answers)) for _ in range(4)]
+        threads[0].start()
+        eventually(lambda: shim["held"] > 0, "a sync hangs", SECONDS)
+        check_equal(
+            door.post("/v1/push", {"to": ["bob"], "payload_text": "x"})["accepted"], 1, "a push"
+        )
+        bob.expect("message")
+        for thread in threads[1:]:
+            thread.start()
+        eventually(
+            lambda: door.ask("GET", "/v1/count").status == 429, "as many wait as may", SECONDS
+        )
+        for thread in threads:
+            thread.join()
+        check_equal({answer[:2] for answer in answers}, {(504, "TIMEOUT")}, "the answers")
+        check(all(8 < answer[2] < 18 for answer in answers), f"when: {answers}")
+        check_equal(door.json("/v1/count")["online"], 2, "there is room again")
+        shim.release()
+        alice.expect("close", timeout=SECONDS)
+
+
+def scene_head():
+    """A HEAD of what does not end holds no place."""
+    with Broker(options(http__waits=1)) as broker, Client(broker) as alice:
+        alice.login("alice")
+        door = backends(broker)
+        for path in ("/v1/presence/stream?after=0", "/v1/presence/stream"):
+            answer = door.ask("HEAD", path)
+            check_equal(
+                (answer.status, answer.headers["Content-Type"]), (200, "text/event-stream"), path
+            )
+            eventually(lambda: not is_busy(door), "a HEAD holds no place")
+
+
 # --- the stream ----------------------------------------------------------------------------------
 
 
@@ -683,6 +743,8 @@ play(
     scene_bodies,
     scene_disk_hangs,
     scene_long_poll,
+    scene_slow_store,
+    scene_head,
     scene_stream,
     scene_ten_thousand,
     scene_too_old,

@@ -44,10 +44,13 @@ def comes_up(broker, port, named, release):
 
 def scene_a_port_that_is_held_for_a_while():
     """Any of the addresses: clients, TLS, operators, backends, feed."""
-    for option in ("listen.tcp", "listen.tls", "admin.listen", "link.urls", "feed.url"):
+    names = ("listen.tcp", "listen.tls", "admin.listen", "http.listen", "link.urls", "feed.url")
+    for option in names:
         port, kind = free_port(), TlsBroker if option == "listen.tls" else Broker
         url = f"tcp://127.0.0.1:{port}"
         options = {option: url if "url" in option else f"127.0.0.1:{port}", "listen.wait_ms": 20000}
+        if option == "http.listen":  # the other address of the same server is there by then
+            options["admin.listen"] = f"127.0.0.1:{free_port()}"
         with contextlib.ExitStack() as stack:
             stack.enter_context(taken(port))
             broker = kind(options, wait=False)
