@@ -72,16 +72,6 @@ static int make_classes(struct settings *settings, const struct options *options
     return failed;
 }
 
-static int make_rates(struct settings *settings, const struct limits *limits, const struct env *env)
-{
-    settings->source_rates = source_rates_create(limits, env);
-    settings->spent_rates = spent_create(env);
-    settings->spent_fights = spent_create(env);
-    bool made = settings->source_rates != NULL && settings->spent_rates != NULL &&
-                settings->spent_fights != NULL;
-    return made ? 0 : -ENOMEM;
-}
-
 /* Who is refused is remembered where a history is kept. */
 static int make_refusals(struct broker *broker)
 {
@@ -89,13 +79,6 @@ static int make_refusals(struct broker *broker)
         return 0;
     broker->settings.refusals = refusals_create(broker->env, broker->metrics);
     return broker->settings.refusals != NULL ? 0 : -ENOMEM;
-}
-
-static void destroy_rates(struct settings *settings)
-{
-    source_rates_destroy(settings->source_rates);
-    spent_destroy(settings->spent_rates);
-    spent_destroy(settings->spent_fights);
 }
 
 /* A backend's requests outlive the process that they were meant for: the transport repeats them to
@@ -390,7 +373,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     limits_fill(&broker->limits, options);
     fill_settings(&broker->settings, options, env);
     fill_counters(&broker->counters, env);
-    int failed = make_rates(&broker->settings, limits, env);
+    int failed = settings_make_rates(&broker->settings, limits, env);
     failed = failed != 0 ? failed : make_classes(&broker->settings, options);
     failed = failed != 0 ? failed : make_numbers(broker);
     failed = failed != 0 ? failed : make_refusals(broker);
@@ -456,7 +439,7 @@ void broker_dismantle(struct broker *broker)
     memory_close();
     log_set_metrics(broker->log, NULL);
     metrics_destroy(broker->metrics);
-    destroy_rates(&broker->settings);
+    settings_destroy_rates(&broker->settings);
     refusals_destroy(broker->settings.refusals);
     room_classes_destroy(broker->settings.room_classes);
     free((void *)broker->settings.watch_shards);

@@ -189,18 +189,6 @@ static void perform(struct egress *egress, struct runner *runner, struct turn *t
     }
 }
 
-static void record_marks(struct turn *turn)
-{
-    uint32_t now_us = env_stamp_us(turn->env);
-    for (unsigned i = 0; i < turn->mark_count; i++) {
-        int32_t passed_us = (int32_t)(now_us - turn->marks[i].stamp_us);
-        /* Two threads' clocks may differ by a little. */
-        metrics_record(turn->metrics, turn->block, turn->marks[i].histogram,
-                       passed_us > 0 ? (uint64_t)passed_us * 1000 : 0);
-    }
-    turn->mark_count = 0;
-}
-
 void egress_perform(struct egress *egress, struct runner *runner, struct turn *turn)
 {
     struct receiver last = {0};
@@ -215,7 +203,7 @@ void egress_perform(struct egress *egress, struct runner *runner, struct turn *t
         }
     }
     if (turn->mark_count > 0)
-        record_marks(turn);
+        turn_record_marks(turn);
 }
 
 void egress_show(struct egress *egress, actor_handle self, const struct session *session)

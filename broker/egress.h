@@ -17,12 +17,10 @@ struct queries;
 struct services;
 struct thread;
 
-/* Backends that ask by HTTP. Any thread; neither blocks for longer than a short lock. */
+/* Backends that ask by HTTP: the answer to an exchange of theirs, and that the presence stream has
+ * grown. Any thread; neither blocks for longer than a short lock. NULL: they cannot ask. */
 struct egress_http {
-    /* The answer to one of its exchanges, borrowed for the call; NULL: there is no such endpoint.
-     */
     void (*answer)(void *context, uint64_t exchange, struct bytes frame);
-    /* The presence stream has grown. */
     void (*stored)(void *context);
     void *context;
 };

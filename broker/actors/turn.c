@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/turn.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,4 +146,36 @@ void turn_note_by(struct turn *turn, const char *by)
 {
     CHECK(turn->change != NULL);
     cut_text(turn->change->note.by, STORE_BY_BYTES_MAX, by);
+}
+
+void turn_record_marks(struct turn *turn)
+{
+    uint32_t now_us = env_stamp_us(turn->env);
+    for (unsigned i = 0; i < turn->mark_count; i++) {
+        int32_t passed_us = (int32_t)(now_us - turn->marks[i].stamp_us);
+        /* Two threads' clocks may differ by a little. */
+        metrics_record(turn->metrics, turn->block, turn->marks[i].histogram,
+                       passed_us > 0 ? (uint64_t)passed_us * 1000 : 0);
+    }
+    turn->mark_count = 0;
+}
+
+/* --- what turns go by ------------------------------------------------------------------------- */
+
+int settings_make_rates(struct settings *settings, const struct limits *limits,
+                        const struct env *env)
+{
+    settings->source_rates = source_rates_create(limits, env);
+    settings->spent_rates = spent_create(env);
+    settings->spent_fights = spent_create(env);
+    bool made = settings->source_rates != NULL && settings->spent_rates != NULL &&
+                settings->spent_fights != NULL;
+    return made ? 0 : -ENOMEM;
+}
+
+void settings_destroy_rates(struct settings *settings)
+{
+    source_rates_destroy(settings->source_rates);
+    spent_destroy(settings->spent_rates);
+    spent_destroy(settings->spent_fights);
 }

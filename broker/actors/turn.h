@@ -51,6 +51,12 @@ struct settings {
     const actor_handle *watch_shards; /* WATCH_SHARDS of them; NULL: friends.mode is off */
 };
 
+/* What is counted per source and of those who have left; before anybody runs a turn, and after. 0
+ * or -ENOMEM. */
+int settings_make_rates(struct settings *settings, const struct limits *limits,
+                        const struct env *env);
+void settings_destroy_rates(struct settings *settings);
+
 /* Numbers that all actors draw from; atomics, so that any thread may. */
 struct counters {
     _Atomic uint64_t epoch_last;
@@ -195,6 +201,9 @@ static inline void turn_mark(struct turn *turn, enum histogram_id histogram, uin
     if (stamp_us != 0 && turn->mark_count < TURN_MARKS_MAX)
         turn->marks[turn->mark_count++] = (struct turn_mark){histogram, stamp_us};
 }
+
+/* They are done. */
+void turn_record_marks(struct turn *turn);
 
 static inline void turn_count(struct turn *turn, enum metric_id metric, uint64_t n)
 {
