@@ -10,7 +10,7 @@
 /* A record in the words of whoever is asked at night. Nothing is said twice: the time and the user
  * stand beside it. What comes from clients stands in quotes, and is the reader's to escape. */
 
-static const char OPERATOR[] = "admin ";
+static const char OPERATOR[] = "admin ", BY_HTTP[] = "http ";
 
 struct words {
     char *text;
@@ -74,6 +74,8 @@ static void say_kicked(struct words *words, const struct history_record *record)
 {
     if (strncmp(record->by, OPERATOR, strlen(OPERATOR)) == 0)
         say(words, "kicked by an operator, %s", record->by);
+    else if (strncmp(record->by, BY_HTTP, strlen(BY_HTTP)) == 0)
+        say(words, "kicked by a backend, %s", record->by);
     else if (record->by[0] == '/') /* of no service */
         say(words, "kicked by usherctl or its like, %s", record->by + 1);
     else
