@@ -49,7 +49,7 @@ struct login_job *admission_job_create(unsigned home, struct attach_message *att
     job->attach = attach;
     job->refusal = TOKEN_GOOD;
     job->retry_after_ms = 0;
-    job->shares = 0;
+    job->shares = job->asked_shares = 0;
     job->call = job->due_ms = 0;
     job->rooms = job->detail = NULL;
     job->admission = NULL;
@@ -98,32 +98,42 @@ static unsigned source_keys(const struct admission *admission, const struct logi
     return count;
 }
 
-static void give_shares(struct admission *admission, struct login_job *job)
+/* `steps` is how many the job holds of those shares. */
+static void give_shares(struct admission *admission, struct shares *shares,
+                        const struct login_job *job, unsigned *steps)
 {
     uint64_t keys[SOURCE_STEPS];
     CHECK(lock_held(&admission->lock));
-    unsigned count = source_keys(admission, job, keys);
-    CHECK(job->shares <= count);
-    while (job->shares > 0)
-        shares_give(&admission->sources, keys[--job->shares]);
+    unsigned count = *steps > 0 ? source_keys(admission, job, keys) : 0;
+    CHECK(*steps <= count);
+    while (*steps > 0)
+        shares_give(shares, keys[--*steps]);
 }
 
-/* False: of its source, or a wider one, as many wait as may. */
-static bool take_shares(struct admission *admission, struct login_job *job)
+/* False: of its source, or a wider one, there are as many as may be: `max`, and of a wider one more
+ * than that, but not more than `most`. */
+static bool take_shares(struct admission *admission, struct shares *shares,
+                        const struct login_job *job, unsigned *steps, uint32_t max, uint32_t most)
 {
     uint64_t keys[SOURCE_STEPS];
-    uint32_t max = limits_prelogin_per_source(admission->options.limits);
-    CHECK(lock_held(&admission->lock) && job->shares == 0);
-    unsigned count = max != 0 ? source_keys(admission, job, keys) : 0;
-    while (job->shares < count) {
-        uint32_t allowed = source_allowed(max, job->shares);
-        if (shares_take(&admission->sources, keys[job->shares], allowed) != 0) {
-            give_shares(admission, job);
+    CHECK(lock_held(&admission->lock) && *steps == 0);
+    unsigned count = source_keys(admission, job, keys);
+    while (*steps < count) {
+        uint32_t allowed = source_allowed(max, *steps);
+        if (shares_take(shares, keys[*steps], allowed < most ? allowed : most) != 0) {
+            give_shares(admission, shares, job, steps);
             return false;
         }
-        job->shares++;
+        ++*steps;
     }
     return true;
+}
+
+static bool may_wait(struct admission *admission, struct login_job *job)
+{
+    uint32_t max = limits_prelogin_per_source(admission->options.limits);
+    return max == 0 ||
+           take_shares(admission, &admission->sources, job, &job->shares, max, UINT32_MAX);
 }
 
 /* Whoever has something to do sleeps by the condition, or in libcurl. */
@@ -145,7 +155,7 @@ int admission_submit(struct admission *admission, struct login_job *job)
         error = -EAGAIN;
     } else if (admission->waiting >= limits_logins_waiting(admission->options.limits)) {
         error = -EBUSY;
-    } else if (!take_shares(admission, job)) {
+    } else if (!may_wait(admission, job)) {
         error = -EDQUOT;
     } else {
         job->due_ms =
@@ -173,6 +183,34 @@ struct login_job *admission_take_job(struct admission *admission, struct keyring
     return job;
 }
 
+/* A quarter of the connections, and half of them for a whole network. */
+static bool may_be_asked(struct admission *admission, struct login_job *job)
+{
+    uint32_t all = (uint32_t)admission->options.options->auth_http_connections;
+    return limits_prelogin_per_source(admission->options.limits) == 0 ||
+           take_shares(admission, &admission->asked_sources, job, &job->asked_shares,
+                       all >= 4 ? all / 4 : 1, all >= 2 ? all / 2 : 1);
+}
+
+struct login_job *admission_take_fair(struct admission *admission)
+{
+    struct message *before = NULL;
+    struct login_job *job = NULL;
+    lock_take(&admission->lock);
+    struct message *next = admission->jobs.first;
+    for (unsigned looked = 0; next != NULL && looked < ADMISSION_LOOKS_MAX; looked++) {
+        if (may_be_asked(admission, (struct login_job *)next)) {
+            job = (struct login_job *)message_take_behind(&admission->jobs, before);
+            job->retry_after_ms = wait_ms(admission, job);
+            break;
+        }
+        before = next;
+        next = next->next;
+    }
+    lock_give(&admission->lock);
+    return job;
+}
+
 /* What tells something about who tried. */
 static bool is_failure(enum token_refusal refusal)
 {
@@ -186,7 +224,8 @@ void admission_decide(struct admission *admission, struct login_job *job,
     lock_take(&admission->lock);
     CHECK(admission->waiting > 0);
     admission->waiting--;
-    give_shares(admission, job);
+    give_shares(admission, &admission->sources, job, &job->shares);
+    give_shares(admission, &admission->asked_sources, job, &job->asked_shares);
     if (is_failure(refusal))
         failures_note(admission->failures, bytes_of_text(job->attach->address),
                       env_monotonic_ms(admission->options.env));
@@ -403,6 +442,7 @@ void admission_close(struct admission *admission)
             destroy_all(mailbox_take(&admission->verdicts[i]));
     free(admission->verdicts);
     shares_fini(&admission->sources);
+    shares_fini(&admission->asked_sources);
     keyring_release(admission->keyring);
     failures_destroy(admission->failures);
     lock_destroy(&admission->lock);

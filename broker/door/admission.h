@@ -45,6 +45,7 @@ struct login_job {
     enum token_refusal refusal;    /* the verdict */
     uint32_t retry_after_ms;       /* with TOKEN_LIMITED */
     unsigned shares; /* so many steps of its source count it (base/source.h), until the verdict */
+    unsigned asked_shares;       /* auth.mode http: the same, among those who are asked about */
     struct admission *admission; /* auth.mode http: whose answer it waits for */
     uint64_t call;               /* auth.mode service: what a backend was asked by */
     uint64_t due_ms;

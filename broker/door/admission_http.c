@@ -19,7 +19,10 @@
  * What strangers cost: a request each, so many at a time, and each no longer than auth.deadline_ms,
  * counted from when it was submitted. Those who wait stand in the queue of admission.c within its
  * limits, in the order of their deadlines; whoever is late there is told so without a request. A
- * refusal counts against the address as that of a token does, silence does not.
+ * refusal counts against the address as that of a token does, silence does not: so somebody at
+ * whose tokens the receiver hangs could keep all connections for himself and come again for ever.
+ * Of one source no more than a quarter of them are asked about at once, of a network half; others
+ * pass by (but where limits.prelogin_per_source is 0, because all come by one address).
  *
  * Only a whole answer of the documented form lets anybody in; everything else is UNAVAILABLE, which
  * is nobody's fault and may be tried again. */
@@ -206,7 +209,11 @@ bool admission_http_step(struct admission *admission)
     web_client_run(admission->web, 0);
     bool busy =
         web_client_busy(admission->web) >= admission->options.options->auth_http_connections;
-    struct login_job *job = waits && (late || !busy) ? admission_take_job(admission, &none) : NULL;
+    struct login_job *job = NULL;
+    if (late)
+        job = admission_take_job(admission, &none);
+    else if (waits && !busy)
+        job = admission_take_fair(admission);
     if (job == NULL)
         return false;
     uint64_t now_ms = env_monotonic_ms(admission->options.env);

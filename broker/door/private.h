@@ -28,9 +28,10 @@ struct admission {
     pthread_cond_t more;
     /* under lock */
     struct message_list jobs;
-    struct message_list asked; /* about whom a service was asked, oldest first */
-    uint64_t waiting;          /* jobs in both lists and in the threads' hands */
-    struct shares sources;     /* of those jobs, by where they come from */
+    struct message_list asked;   /* about whom a service was asked, oldest first */
+    uint64_t waiting;            /* jobs in both lists and in the threads' hands */
+    struct shares sources;       /* of those jobs, by where they come from */
+    struct shares asked_sources; /* auth.mode http: of those that are asked about */
     struct keyring *keyring;
     struct failures *failures;
     struct web_target *target; /* to be taken; NULL: none is new */
@@ -43,6 +44,11 @@ void admission_decide(struct admission *admission, struct login_job *job,
 
 /* The oldest job, and the keys to judge it with, held; NULL: none. */
 struct login_job *admission_take_job(struct admission *admission, struct keyring **keyring);
+
+/* The oldest job whose source has less than its part of auth.http.connections, among so many; NULL:
+ * none. */
+enum { ADMISSION_LOOKS_MAX = 256 };
+struct login_job *admission_take_fair(struct admission *admission);
 
 /* It belongs to the login as that of a token does, and what is wrong with it is as bad there: the
  * moment until which a yes holds (0: none is said), whose clock is forgiven as much as a token's

@@ -197,6 +197,30 @@ def scene_strangers_cost_a_bound():
             check(len(judge.asked) - before <= 4, f"{len(judge.asked) - before} asked about")
 
 
+def scene_one_source_hangs():
+    """Whoever knows tokens at which the judge hangs has a part of the connections, not all."""
+    with Judge() as judge:
+        judge.answers = {"silence": "hang"}
+        given = mode(judge, auth__http__connections=8, auth__deadline_ms=4000)
+        given["limits.login_deadline_ms"] = 10000
+        given["limits.prelogin_per_source"] = 32
+        with Broker(given) as broker:
+            clients = []
+            for number in range(20):
+                client = Client(broker, source="127.0.0.2")
+                client.post("login", username=f"user{number}", token=b"silence")
+                clients.append(client)
+            eventually(lambda: len(judge.asked) >= 2, "two are asked about", 10)
+            for name in ("alice", "bob"):
+                with ask(broker, name, b"good") as player:
+                    player.expect("welcome", id=1)
+            hanging = [asked for asked in judge.asked if asked["user"].startswith("user")]
+            check_equal(len(hanging), 2, "of one source are asked about")
+            for client in clients:
+                client.expect_error("UNAVAILABLE", id=1)
+                client.close()
+
+
 def scene_it_changes():
     """Another URL from a reload on; who waits at the old one is answered by it."""
     with Judge() as first, Judge() as second:
@@ -273,6 +297,7 @@ play(
     scene_whatever_it_answers,
     scene_rooms_and_end,
     scene_strangers_cost_a_bound,
+    scene_one_source_hangs,
     scene_it_changes,
     scene_stop_while_it_hangs,
     scene_urls,
