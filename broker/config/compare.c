@@ -100,6 +100,21 @@ static bool values_equal(const struct options *a, const struct options *b,
     return memcmp(look(a, row), look(b, row), size_of(row->type)) == 0;
 }
 
+/* The path of a place that requests go to may be what lets one in there, and logs are read by
+ * others.
+ */
+static void hide_path(const struct option_row *row, char text[OPTION_TEXT_BYTES])
+{
+    const struct option_row *places[] = {&option_rows[OPTION_INDEX_webhook_url],
+                                         &option_rows[OPTION_INDEX_auth_http_url]};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        const char *host = strstr(text, "://");
+        size_t size = host != NULL ? (size_t)(host + 3 - text) + strcspn(host + 3, "/?") : 0;
+        if (row == places[i] && host != NULL && text[size] != '\0' && text[size + 1] != '\0')
+            snprintf(text + size, OPTION_TEXT_BYTES - size, "%c...", text[size]);
+    }
+}
+
 size_t config_compare(const struct options *from, const struct options *to,
                       struct option_change changes[OPTION_CHANGES_MAX])
 {
@@ -113,6 +128,8 @@ size_t config_compare(const struct options *from, const struct options *to,
         change->restart = row->holds == HOLDS_START;
         config_print_option(from, row, change->from);
         config_print_option(to, row, change->to);
+        hide_path(row, change->from);
+        hide_path(row, change->to);
     }
     return count;
 }

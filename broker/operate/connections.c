@@ -7,6 +7,10 @@
 
 _Static_assert((int)OPTION_LINK_URLS_MAX <= (int)LINK_URLS_MAX, "a listener for each of link.urls");
 
+/* Of one that is under way: its socket, another one while it is not known by which address it goes,
+ * and two between the threads that look up its name. */
+enum { FILES_PER_REQUEST = 4 };
+
 /* Files that are kept from clients. Whoever fills the admin port or that of backends by HTTP, for
  * which it takes no token, has had them from those that clients, backends and the store were
  * promised. */
@@ -15,7 +19,10 @@ static uint64_t files_reserved(const struct options *options)
     uint64_t admin = options->admin_connections + ADMIN_SPARE_CONNECTIONS(ADMIN_JOBS_MAX);
     uint64_t http = options->http_connections +
                     ADMIN_SPARE_CONNECTIONS(options->http_requests + options->http_waits);
-    return options->limits_files_reserved + (options->admin_listen[0] != '\0' ? admin : 0) +
+    uint64_t asked = options->auth_mode == AUTH_MODE_HTTP
+                         ? options->auth_http_connections * FILES_PER_REQUEST
+                         : 0;
+    return options->limits_files_reserved + asked + (options->admin_listen[0] != '\0' ? admin : 0) +
            (options->http_listen[0] != '\0' ? http : 0);
 }
 

@@ -183,7 +183,7 @@ static int store_all(struct committer *committer, struct change *list, uint64_t 
         error = store_first(committer, list, false, count);
     }
     committer->keeping = committer->keeping && !(keeps && error == 0);
-    if (error == 0) {
+    if (error == 0 && list != NULL) {
         metrics_record(options->metrics, block, HISTOGRAM_commit_latency,
                        env_monotonic_ns(options->env) - began_ns);
         metrics_record(options->metrics, block, HISTOGRAM_commit_size, *count);

@@ -248,6 +248,7 @@ def scene_secrets_and_url_change():
             other.wait(4, "events, also of while it was off")
     for line in broker.lines:
         check("whsec" not in str(line), f"a secret in the log: {line}")
+        check("/hook" not in str(line), f"a path in the log: {line}")
 
 
 def scene_tls():

@@ -115,6 +115,7 @@ static int set_up(void **state)
                                               .scheduler = stand->hall.scheduler,
                                               .runner = &stand->committing,
                                               .epoch_last = &stand->epoch_last,
+                                              .reader = "reader",
                                               .stored = stored,
                                               .context = stand};
     static _Atomic uint64_t beats;
@@ -256,6 +257,74 @@ static void who_does_not_fit_is_refused_alone(void **state)
     assert_int_equal(stand->told, 49);
 }
 
+static uint64_t kept(struct stand *stand)
+{
+    uint64_t seq = 0;
+    int found = store_get_cursor(stand->store, "reader", &seq);
+    assert_true(found == 0 || found == -ENOENT);
+    return seq;
+}
+
+/* Beside what is committed anyway, and only when that was. */
+static void how_far_a_reader_has_come_goes_along(void **state)
+{
+    struct stand *stand = *state;
+    committer_keep(stand->committer, 5);
+    assert_false(committer_step(stand->committer));
+    assert_int_equal(kept(stand), 0); /* no transaction for it alone, yet */
+    store_memory_fail(stand->store, -EIO);
+    ask(stand, 0, 1);
+    assert_true(committer_step(stand->committer));
+    assert_int_equal(kept(stand), 0);
+    store_memory_fail(stand->store, 0);
+    committer_keep(stand->committer, 9);
+    committer_keep(stand->committer, 7);
+    ask(stand, 1, 1);
+    assert_true(committer_step(stand->committer));
+    assert_int_equal(kept(stand), 7);
+    assert_int_equal(hall_metric(&stand->hall, METRIC_commits), 1);
+}
+
+static int no_room_for_cursors(struct store *store, const char *reader, uint64_t seq)
+{
+    return -ENOSPC;
+}
+
+/* A full store refuses nobody for it. */
+static void a_reader_is_in_nobodys_way(void **state)
+{
+    struct stand *stand = *state;
+    static struct store_ops refusing;
+    const struct store_ops *ops = stand->store->ops;
+    refusing = *ops;
+    refusing.put_cursor = no_room_for_cursors;
+    stand->store->ops = &refusing;
+    committer_keep(stand->committer, 5);
+    ask(stand, 0, 10);
+    assert_true(committer_step(stand->committer));
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_equal(stand->endings[i].error, 0);
+    assert_int_equal(hall_metric(&stand->hall, METRIC_commit_turns), 10);
+    assert_int_equal(kept(stand), 0);
+    stand->store->ops = ops;
+    ask(stand, 10, 1); /* and it comes later */
+    assert_true(committer_step(stand->committer));
+    assert_int_equal(kept(stand), 5);
+}
+
+/* When nobody wants anything, and at the end. */
+static void a_reader_alone_is_kept_too(void **state)
+{
+    struct stand *stand = *state;
+    start(stand);
+    committer_keep(stand->committer, 5);
+    WAIT_FOR(kept(stand) == 5);
+    committer_keep(stand->committer, 6);
+    committer_close(stand->committer);
+    stand->committer = NULL;
+    assert_int_equal(kept(stand), 6);
+}
+
 static unsigned rests;
 
 static void count_rest(struct store *store)
@@ -355,6 +424,9 @@ int main(void)
         TEST(one_transaction_for_all_that_wait),
         TEST(a_failure_is_everybodys),
         TEST(who_does_not_fit_is_refused_alone),
+        TEST(how_far_a_reader_has_come_goes_along),
+        TEST(a_reader_is_in_nobodys_way),
+        TEST(a_reader_alone_is_kept_too),
         TEST(memory_is_given_back_after_n_changes),
         TEST(what_comes_during_a_commit_shares_the_next),
         TEST(drain_waits_for_what_is_queued_and_in_progress),
