@@ -29,7 +29,8 @@
 
 enum {
     REASON_BYTES_MAX = 200,
-    QUEUE_LOOK_MS = 50, /* whether somebody who waits is late, while all connections are busy */
+    QUEUE_LOOK_MS = 50, /* whether somebody who waits is late while all connections are busy, which
+                         * is so after a reload that makes the deadline less */
     IDLE_MS = 60 * 1000,
     STATUS_GOOD = 200,
     STATUS_UNAUTHORIZED = 401,

@@ -206,7 +206,8 @@ int web_client_post(struct web_client *client, struct bytes body, uint64_t timeo
 static const char *error_of(const struct web_request *request, CURLcode code)
 {
     if (request->too_large)
-        return "the answer is larger than 64 KiB, or its head than 16 KiB";
+        return request->head_bytes > HEAD_BYTES_MAX ? "the head of the answer is larger than 16 KiB"
+                                                    : "the answer is larger than 64 KiB";
     if (code == CURLE_OK)
         return NULL;
     return request->error[0] != '\0' ? request->error : curl_easy_strerror(code);

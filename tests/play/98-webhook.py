@@ -96,9 +96,35 @@ def scene_whatever_it_does():
         check_equal(receiver.bad_signatures, 0, "bad signatures")
         numbers = broker.numbers()
         check(numbers["webhook_failures"] >= 10, f"failures {numbers['webhook_failures']}")
-        check(broker.log_events("webhook_failing"), "told")
+        told = " ".join(line["error"] for line in broker.log_events("webhook_failing"))
+        for what in (
+            "refuses",
+            "timed out",
+            "larger than 64 KiB",
+            "larger than 16 KiB",
+            "no number",
+            "is none",
+        ):
+            check(what in told, f"{what}: not told in {told}")
         check(broker.log_events("webhook_recovered"), "told that it is over")
         broker.check_alive()
+
+
+def scene_it_never_says_how_far_it_is():
+    """Then only its 2xx counts, and nothing helps who would skip."""
+    with Receiver(SECRET) as receiver, Broker(options(receiver, webhook__batch=3)) as broker:
+        receiver.usual = lambda: "plain"
+        begun(receiver)
+        taken = 0
+        for fault in ("fail", "hang", "lose", "cut", "torn", "huge", "garbage"):
+            receiver.behave = [fault, fault]
+            come_and_go(broker, 4, fault)
+            taken += 8
+            if fault in ("hang", "lose"):
+                broker.kill()
+                broker.restart()
+            receiver.wait(taken, f"events around {fault}")
+        check_equal([event["seq"] for event in receiver.events], list(range(1, 57)), "seqs")
 
 
 def scene_a_redirect_is_not_followed():
@@ -271,6 +297,7 @@ def scene_tls():
 play(
     scene_what_a_request_is,
     scene_whatever_it_does,
+    scene_it_never_says_how_far_it_is,
     scene_a_redirect_is_not_followed,
     scene_it_has_lost_something,
     scene_it_belongs_to_another_stream,
