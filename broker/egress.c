@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "broker/thread.h"
 #include "client.pb-c.h"
+#include "directory/everybody.h"
 #include "directory/services.h"
 #include "instance/instance.h"
 #include "persist/queries.h"
@@ -196,7 +197,9 @@ void egress_perform(struct egress *egress, struct runner *runner, struct turn *t
     for (size_t i = 0; i < turn->count;) {
         struct effect effect = turn->effects[i];
         if (effect.kind == EFFECT_LINK && effect.detail == LINK_PUSH_ALL) {
-            i += egress_push_all(egress, runner, turn, i);
+            const struct everybody everybody = {egress->registry, egress->scheduler,
+                                                egress->limits};
+            i += everybody_push(&everybody, runner, turn, i);
         } else {
             perform(egress, runner, turn, &effect, &last);
             i++;

@@ -70,11 +70,6 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
 void egress_post(struct egress *egress, struct runner *runner, actor_handle to,
                  struct message *message);
 
-/* egress_push.c: the PushAll that stands first and those that follow it at once, as one bundle.
- * Gives how many. */
-size_t egress_push_all(struct egress *egress, struct runner *runner, struct turn *turn,
-                       size_t first);
-
 /* egress_services.c: what a turn asks of the directory of services. */
 void egress_call(struct egress *egress, struct runner *runner, struct message *message);
 void egress_link(struct egress *egress, struct runner *runner, struct turn *turn,

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "directory/everybody.h"
+
 #include "actors/kinds.h"
 #include "actors/push.h"
 #include "base/check.h"
 #include "base/memory.h"
-#include "broker/egress.h"
 #include "instance/instance.h"
 
 /* A push to everybody: one payload, and as many pushes as follow each other at once are one message
  * for each user (docs/decisions/0062). */
 
 /* Reports how many users take it and how many miss it, whose mailboxes are full. */
-static void push_to_all(struct egress *egress, struct runner *runner, struct push_run *run,
-                        struct push_all_message *report)
+static void push_to_all(const struct everybody *everybody, struct runner *runner,
+                        struct push_run *run, struct push_all_message *report)
 {
     uint32_t cursor = 0;
     actor_handle user;
-    while ((user = registry_next(egress->registry, &cursor, KIND_USER)) != 0) {
+    while ((user = registry_next(everybody->registry, &cursor, KIND_USER)) != 0) {
         struct bundle_message *message = push_next_bundle(run);
         bool posted = message != NULL && memory_level() != MEMORY_FULL &&
-                      scheduler_post_from(egress->scheduler, runner, 0, user, &message->header,
-                                          limits_mailbox_messages(egress->limits)) == 0;
+                      scheduler_post_from(everybody->scheduler, runner, 0, user, &message->header,
+                                          limits_mailbox_messages(everybody->limits)) == 0;
         report->accepted += posted;
         report->missed += !posted;
         if (!posted && message != NULL)
@@ -35,8 +36,8 @@ static struct push_all_message *push_all_of(const struct effect *effect)
                : NULL;
 }
 
-size_t egress_push_all(struct egress *egress, struct runner *runner, struct turn *turn,
-                       size_t first)
+size_t everybody_push(const struct everybody *everybody, struct runner *runner, struct turn *turn,
+                      size_t first)
 {
     struct push pushes[PUSH_BUNDLE_MAX];
     struct push_all_message *messages[PUSH_BUNDLE_MAX];
@@ -57,15 +58,15 @@ size_t egress_push_all(struct egress *egress, struct runner *runner, struct turn
     }
     CHECK(count > 0);
     MEMORY_MUST(push_begin_bundle(&run, pushes, count, turn->wall_ms, turn->now_ms,
-                                  registry_count(egress->registry)) == 0,
+                                  registry_count(everybody->registry)) == 0,
                 "a push");
-    push_to_all(egress, runner, &run, messages[0]);
+    push_to_all(everybody, runner, &run, messages[0]);
     push_end(&run);
     for (uint32_t i = count; i-- > 1;) {
         messages[i]->accepted = messages[0]->accepted;
         messages[i]->missed = messages[0]->missed;
     }
     for (uint32_t i = 0; i < count; i++)
-        egress_post(egress, runner, turn->self, &messages[i]->header);
+        scheduler_tell(everybody->scheduler, runner, turn->self, &messages[i]->header);
     return count;
 }
