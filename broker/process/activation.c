@@ -15,9 +15,10 @@
  * right of ours.
  *
  * Descriptors come from 3 on. A socket's name says which option it stands for (base/listeners.def);
- * one without such a name is listen.tcp. What cannot be served is an error, never
- * ignored: the manager would hold a port open that nobody answers. The rule that auth.mode open is
- * for loopback alone holds for the address that the socket really has. */
+ * one without such a name is listen.tcp, if it is not called as another option is. What cannot be
+ * served is an error, never ignored: the manager would hold a port open that nobody answers. The
+ * rule that auth.mode open is for loopback alone holds for the address that the socket really has.
+ */
 
 enum { FIRST_FD = 3, FDS_MAX = ACTIVATION_FDS_MAX };
 
@@ -68,10 +69,23 @@ static int check_socket(int fd, const char *name, const struct options *options,
     return 0;
 }
 
+/* Called by another option that is an address: no name of a unit looks like that, and what was
+ * meant for operators or backends must not be a door for players. */
+static bool is_of_others(const char *name)
+{
+    static const char *const others[] = {"admin.listen", "http.listen", "link.urls", "feed.url"};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (strcmp(name, others[i]) == 0)
+            return true;
+    return false;
+}
+
 static int take_one(struct passed_sockets *passed, int fd, const char *name,
                     const struct options *options, char *error)
 {
     enum listener_kind kind = listener_of_option(name);
+    if (kind == LISTENERS && is_of_others(name))
+        return refuse(error, fd, name, "is not for players, and only theirs can be passed");
     int *place = &passed->fds[kind != LISTENERS ? kind : LISTENER_tcp];
     if (*place != 0)
         return refuse(error, fd, name, "is the second of its kind");

@@ -435,6 +435,8 @@ def scene_sockets_that_are_refused():
     ) as local:
         refused([one, two], ["listen.tcp", "listen.tcp"], "two of a kind")
         refused([one, two, three], ["listen.tcp", "listen.tls", "x"], "three sockets")
+        for name in ("http.listen", "admin.listen", "link.urls", "feed.url"):
+            refused([one], [name], f"a socket for {name}")
         refused([deaf], ["listen.tcp"], "a socket that does not listen")
         refused([local], ["listen.tcp"], "a unix socket")
         refused([wide], ["listen.tcp"], "auth.mode open on every address")
