@@ -64,13 +64,15 @@ void friends_free(struct world *world)
     free(world->friends);
 }
 
-/* A crowd takes more users than there are here. */
+/* A crowd takes more users than there are here. When comes from the step, so that it moves nothing
+ * else that a seed chooses. */
 void friends_crowd(struct world *world)
 {
-    if (!world->friends->on || world_is_dark(world) || !one_in(world, 4))
+    uint64_t dice = world->step * UINT64_C(0x9e3779b97f4a7c15) >> 58;
+    if (!world->friends->on || world_is_dark(world) || dice % 4 != 0)
         return;
     count(world, COUNT_crowds);
-    atomic_store(&world->broker->counters.crowd_until_ms, world->now_ms + 100 + below(world, 1000));
+    atomic_store(&world->broker->counters.crowd_until_ms, world->now_ms + 100 + dice * 16);
 }
 
 static bool has(uint32_t mask, int user)

@@ -32,7 +32,7 @@ static const struct bug_row bugs[] = {
     {"late-end", BUG_LATE_END, "CLOSE", "a late end is told of the connection that came after"},
     {"lost-record", BUG_LOST_RECORD, "P10", "a crash loses a record that was synced"},
     {"twice", BUG_TWICE, "P5 C1", "some frames are handed up twice"},
-    {"reorder", BUG_REORDER, "C1", "two batches of frames change places"},
+    {"reorder", BUG_REORDER, "C1 R3", "two batches of frames change places"},
     {"zombie", BUG_ZOMBIE, "A2 P5 MAIL", "frames of a replaced connection count as the new one's"},
     {"keep-open", BUG_KEEP_OPEN, "A4 P8 CLOSE", "some released connections stay open"},
     {"lost-write", BUG_LOST_WRITE, "SEQ P5 CLOSE", "some output is dropped"},
