@@ -234,7 +234,7 @@ def check_every_option(prefix):
     defaults = run(prefix, os.path.join(prefix, "sbin/usherd"), "--print-config").stdout
     group, keys = "", []
     for line in defaults.splitlines():
-        if match := re.match(r"( *)([a-z_]+):", line):
+        if match := re.match(r"( *)([a-z_.]+):", line):
             group = group if match.group(1) else match.group(2)
             keys += [f"{group}.{match.group(2)}"] if match.group(1) else []
     check(len(keys) > 50, f"options: {keys}")

@@ -96,6 +96,8 @@ export const COMMAND: Table = [
     ["prefix", STRING, "after", STRING, "limit", UINT],
     "watchList",
     ["user", STRING, "epoch", UINT, "mode", UINT, "targets", { each: STRING }],
+    "history",
+    ["user", STRING, "limit", UINT],
 ];
 
 export const LINKREQUEST: Table = [
@@ -363,6 +365,50 @@ export const LINKANSWER: Table = [
                     "offset",
                     UINT,
                 ],
+                "history",
+                [
+                    "records",
+                    {
+                        each: [
+                            "timeMs",
+                            UINT,
+                            "kind",
+                            UINT,
+                            "cause",
+                            UINT,
+                            "epoch",
+                            UINT,
+                            "address",
+                            STRING,
+                            "client",
+                            STRING,
+                            "transport",
+                            STRING,
+                            "by",
+                            STRING,
+                            "detail",
+                            STRING,
+                            "limit",
+                            STRING,
+                            "bound",
+                            UINT,
+                            "value",
+                            UINT,
+                            "missing",
+                            UINT,
+                            "count",
+                            UINT,
+                            "text",
+                            STRING,
+                        ],
+                    },
+                    "kept",
+                    UINT,
+                    "firstMs",
+                    UINT,
+                    "more",
+                    BOOL,
+                ],
             ],
         },
     ],
@@ -539,6 +585,7 @@ export interface CommandFields {
     roomMembers?: RoomMembersFields;
     rooms?: RoomsFields;
     watchList?: WatchListFields;
+    history?: HistoryFields;
 }
 
 export interface ReplyToFields {
@@ -668,6 +715,11 @@ export interface WatchListFields {
     targets: string[];
 }
 
+export interface HistoryFields {
+    user: string;
+    limit: number;
+}
+
 export interface ResultsFields {
     seq: number;
     results: ResultFields[];
@@ -682,6 +734,7 @@ export interface ResultFields {
     lines?: LineListFields;
     rooms?: RoomListFields;
     members?: RoomMemberListFields;
+    history?: HistoryListFields;
 }
 
 export interface SessionInfoFields {
@@ -749,6 +802,31 @@ export interface RoomMemberListFields {
     newsSeq: number;
     incarnation: number;
     offset: number;
+}
+
+export interface HistoryInfoFields {
+    timeMs: number;
+    kind: number;
+    cause: number;
+    epoch: number;
+    address: string;
+    client: string;
+    transport: string;
+    by: string;
+    detail: string;
+    limit: string;
+    bound: number;
+    value: number;
+    missing: number;
+    count: number;
+    text: string;
+}
+
+export interface HistoryListFields {
+    records: HistoryInfoFields[];
+    kept: number;
+    firstMs: number;
+    more: boolean;
 }
 
 export interface LineListFields {
