@@ -368,6 +368,15 @@ static void remove_entry(struct shard *shard, uint32_t at)
     CHECK_SLOW(is_whole(shard));
 }
 
+/* Word by word: registry_scan looks at some of it under the lock, and whoever sums up what actors
+ * show does so without. */
+static void clear_state(const struct registry *registry, struct actor *actor)
+{
+    _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)actor->state;
+    for (size_t i = 0; i < (registry->state_bytes + sizeof(*words) - 1) / sizeof(*words); i++)
+        atomic_store_explicit(&words[i], 0, memory_order_relaxed);
+}
+
 void registry_release(struct registry *registry, uint32_t slot)
 {
     struct actor *actor = registry_actor(registry, slot);
@@ -376,7 +385,7 @@ void registry_release(struct registry *registry, uint32_t slot)
     atomic_store_explicit(&actor->proof, 0, memory_order_relaxed);
     struct shard *shard = shard_of(registry, actor->name_hash);
     lock_take(&shard->lock);
-    memset(actor->state, 0, registry->state_bytes); /* registry_scan looks at some of it */
+    clear_state(registry, actor);
     struct entry *entry =
         probe(registry, shard, actor->name_hash, actor->name, strlen(actor->name));
     CHECK(entry->key == key_of(actor->name_hash, slot));

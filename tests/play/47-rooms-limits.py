@@ -7,7 +7,7 @@ USHER_PLAY_LARGE=1: the rooms as large as the design speaks of."""
 import os
 import time
 
-from usherplay import Broker, check, check_equal, client_pb, eventually, play, scaled
+from usherplay import Broker, Failed, check, check_equal, client_pb, eventually, play, scaled
 from usherplay.client import Crowd
 from usherplay.rooms import PARTIAL, Member, Owner
 
@@ -60,7 +60,13 @@ def refused(member, code, kind, **fields):
 
 
 def joins(member, room):
-    return member.answer(member.post("join", room=room)).WhichOneof("body") == "room_state"
+    """Whether there was a place for it."""
+    try:
+        return member.join(room)
+    except Failed as failed:
+        if "code=ROOM_FULL" not in str(failed):
+            raise
+        return None
 
 
 # --- limits ----------------------------------------------------------------------------------------
