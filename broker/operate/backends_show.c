@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "operate/backends_private.h"
+#include "operate/members_json.h"
 
 /* Results as JSON, by the names of backend.proto, and the status that goes with each code. A text
  * that is not ours to choose may be any bytes to JSON: what is not UTF-8 is "?". */
@@ -151,14 +152,7 @@ static void show_rooms(const Usher__V1__RoomList *list, json_t *answer)
 
 static void show_members(const Usher__V1__RoomMemberList *list, json_t *answer)
 {
-    json_t *members = json_array();
-    for (size_t i = 0; i < list->n_members; i++) {
-        const Usher__V1__RoomMemberInfo *member = list->members[i];
-        json_array_append_new(members, json_pack("{s:s, s:I, s:b, s:b}", "user", member->user,
-                                                 "epoch", (json_int_t)member->epoch, "away",
-                                                 (int)member->away, "carry", (int)member->carry));
-    }
-    json_object_set_new(answer, "members", members);
+    json_object_set_new(answer, "members", members_json(list));
     json_object_set_new(answer, "news_seq", number_json(list->news_seq));
     json_object_set_new(answer, "incarnation", number_json(list->incarnation));
     json_object_set_new(answer, "offset", number_json(list->offset));

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "operate/http_private.h"
+#include "operate/members_json.h"
 #include "persist/rooms.h"
 #include "proto/username.h"
 
@@ -160,14 +161,7 @@ static unsigned ask_room(struct http *http, const struct room_name *name,
 
 static void add_members(json_t *answer, const Usher__V1__RoomMemberList *list)
 {
-    json_t *members = json_array();
-    for (size_t i = 0; i < list->n_members; i++) {
-        const Usher__V1__RoomMemberInfo *member = list->members[i];
-        json_array_append_new(members, json_pack("{s:s, s:I, s:b, s:b}", "user", member->user,
-                                                 "epoch", (json_int_t)member->epoch, "away",
-                                                 (int)member->away, "carry", (int)member->carry));
-    }
-    json_object_set_new(answer, "members", members);
+    json_object_set_new(answer, "members", members_json(list));
     json_object_set_new(answer, "more", json_boolean(list->next[0] != '\0'));
     if (list->next[0] != '\0')
         json_object_set_new(answer, "next", json_string(list->next));

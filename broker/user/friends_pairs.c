@@ -253,7 +253,8 @@ void pair_free(struct friends *friends, uint32_t position)
     friends->free = position + 1;
 }
 
-/* From the end on, so that what comes next takes the first places again. */
+/* The shards are told before the names go; freed from the end on, so that what comes next takes the
+ * first places again. */
 void pairs_remove(struct friends *friends, struct pair_choice choice, struct turn *turn)
 {
     struct posts posts = {.kind = MESSAGE_UNWATCH};

@@ -356,7 +356,7 @@ export class Overview {
         const rows = [
             ["held in all", held],
             ...parts,
-            ["inboxes, sessions, messages on their way and the rest", Math.max(0, held - named)],
+            ["inboxes, sessions and the rest", Math.max(0, held - named)],
             ["free", Math.max(0, limit - held)],
         ];
         this.budgetTable.show(
