@@ -40,7 +40,20 @@ export const COMMAND: Table = [
         { each: STRING },
     ],
     "push",
-    ["to", { each: STRING }, "payload", BYTES, "epoch", UINT, "transient", BOOL],
+    [
+        "to",
+        { each: STRING },
+        "payload",
+        BYTES,
+        "epoch",
+        UINT,
+        "transient",
+        BOOL,
+        "keepS",
+        UINT,
+        "tag",
+        UINT,
+    ],
     "pushAll",
     ["payload", BYTES, "transient", BOOL],
     "kick",
@@ -98,6 +111,10 @@ export const COMMAND: Table = [
     ["user", STRING, "epoch", UINT, "mode", UINT, "targets", { each: STRING }],
     "history",
     ["user", STRING, "limit", UINT],
+    "inbox",
+    ["user", STRING, "afterMid", UINT, "limit", UINT],
+    "inboxDrop",
+    ["user", STRING, "upToMid", UINT],
 ];
 
 export const LINKREQUEST: Table = [
@@ -257,6 +274,23 @@ export const LINKANSWER: Table = [
                     "redelivered",
                     BOOL,
                 ],
+                "stored",
+                [
+                    "user",
+                    STRING,
+                    "mid",
+                    UINT,
+                    "from",
+                    STRING,
+                    "service",
+                    STRING,
+                    "payloadBytes",
+                    UINT,
+                    "timeMs",
+                    UINT,
+                    "count",
+                    UINT,
+                ],
             ],
         },
         "presence",
@@ -316,6 +350,8 @@ export const LINKANSWER: Table = [
                     "failures",
                     { each: ["user", STRING, "code", UINT] },
                     "dropped",
+                    UINT,
+                    "mid",
                     UINT,
                 ],
                 "lines",
@@ -409,6 +445,32 @@ export const LINKANSWER: Table = [
                     "more",
                     BOOL,
                 ],
+                "stored",
+                [
+                    "messages",
+                    {
+                        each: [
+                            "mid",
+                            UINT,
+                            "from",
+                            STRING,
+                            "service",
+                            STRING,
+                            "payloadBytes",
+                            UINT,
+                            "timeMs",
+                            UINT,
+                            "expiresMs",
+                            UINT,
+                        ],
+                    },
+                    "more",
+                    BOOL,
+                    "count",
+                    UINT,
+                    "bytes",
+                    UINT,
+                ],
             ],
         },
     ],
@@ -475,6 +537,17 @@ export interface MailFields {
     ask?: RoomAskFields;
     news?: RoomNewsFields;
     watch?: WatchAskFields;
+    stored?: StoredNoticeFields;
+}
+
+export interface StoredNoticeFields {
+    user: string;
+    mid: number;
+    from: string;
+    service: string;
+    payloadBytes: number;
+    timeMs: number;
+    count: number;
 }
 
 export interface RoomAskFields {
@@ -586,6 +659,8 @@ export interface CommandFields {
     rooms?: RoomsFields;
     watchList?: WatchListFields;
     history?: HistoryFields;
+    inbox?: InboxFields;
+    inboxDrop?: InboxDropFields;
 }
 
 export interface ReplyToFields {
@@ -601,6 +676,8 @@ export interface PushFields {
     payload: Uint8Array;
     epoch: number;
     transient: boolean;
+    keepS: number;
+    tag: number;
 }
 
 export interface PushAllFields {
@@ -619,6 +696,17 @@ export interface KickFields {
 
 export interface LookupFields {
     users: string[];
+}
+
+export interface InboxFields {
+    user: string;
+    afterMid: number;
+    limit: number;
+}
+
+export interface InboxDropFields {
+    user: string;
+    upToMid: number;
 }
 
 export interface ListFields {
@@ -735,6 +823,7 @@ export interface ResultFields {
     rooms?: RoomListFields;
     members?: RoomMemberListFields;
     history?: HistoryListFields;
+    stored?: StoredListFields;
 }
 
 export interface SessionInfoFields {
@@ -839,6 +928,23 @@ export interface PushReportFields {
     accepted: number;
     failures: PushFailureFields[];
     dropped: number;
+    mid: number;
+}
+
+export interface StoredListFields {
+    messages: StoredInfoFields[];
+    more: boolean;
+    count: number;
+    bytes: number;
+}
+
+export interface StoredInfoFields {
+    mid: number;
+    from: string;
+    service: string;
+    payloadBytes: number;
+    timeMs: number;
+    expiresMs: number;
 }
 
 export interface PushFailureFields {
