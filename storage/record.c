@@ -317,6 +317,7 @@ static Usher__V1__MessageRecord message_record(const struct saved_message *messa
     record.from_service = message->from_service;
     record.redelivered = message->redelivered;
     record.sent = message->sent;
+    record.mid = message->mid;
     record.name.data = (uint8_t *)message->name.data;
     record.name.len = message->name.size;
     record.payload.data = (uint8_t *)message->payload.data;
@@ -378,6 +379,7 @@ int record_unpack_message(const char *user, uint64_t seq, struct bytes bytes, st
         .from_service = record->from_service,
         .redelivered = record->redelivered,
         .sent = record->sent,
+        .mid = record->mid,
         .name = {record->name.data, record->name.len},
         .payload = {record->payload.data, record->payload.len},
     };

@@ -165,6 +165,24 @@ int store_append_history(struct store *store, enum history_ring ring,
     return result < 0 ? write_done(store, result) : result;
 }
 
+int store_append_log(struct store *store, struct bytes value, uint64_t *number)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    bool is_usable = value.size > 0 && value.size <= STORE_LOG_VALUE_BYTES_MAX;
+    result = is_usable ? store->ops->append_log(store, value, number) : -EINVAL;
+    return result < 0 ? write_done(store, result) : result;
+}
+
+int store_drop_log(struct store *store, uint64_t number)
+{
+    int result = write_check(store);
+    if (result < 0)
+        return result;
+    return write_done(store, store->ops->drop_log(store, number));
+}
+
 int store_put_inbox(struct store *store, const char *user, const struct saved_inbox *inbox)
 {
     int result = write_check(store);
@@ -328,6 +346,17 @@ int store_read_history(struct store *store, const struct history_query *query,
     CHECK(query->ring < HISTORY_RINGS);
     *page = (struct history_page){0};
     return store->ops->read_history(store, query, each, context, page);
+}
+
+int store_read_log(struct store *store, uint64_t from, store_log_each *each, void *context)
+{
+    return store->ops->read_log(store, from, each, context);
+}
+
+int store_get_log(struct store *store, const uint64_t *numbers, size_t count, store_log_each *each,
+                  void *context)
+{
+    return store->ops->get_log(store, numbers, count, each, context);
 }
 
 int store_read_inbox(struct store *store, const char *user, struct saved_inbox *inbox,

@@ -2,8 +2,8 @@
 #ifndef USHER_STORAGE_STORE_H
 #define USHER_STORAGE_STORE_H
 
-/* What survives the process: the session map, the numbered presence stream, and for people what has
- * happened to whom.
+/* What survives the process: the session map, the numbered presence stream, the log of stored
+ * messages, and for people what has happened to whom.
  *
  * Writing belongs to one thread (the committer): begin, any number of puts, deletes and appends,
  * then commit or abort. Reading is open to every other thread at any time; a read sees one
@@ -39,6 +39,8 @@ enum {
     STORE_DETAIL_BYTES_MAX = 120,
     STORE_LIMIT_BYTES_MAX = 48,
     STORE_PAYLOAD_BYTES_MAX = 1 << 30, /* of a saved message */
+    STORE_LOG_VALUE_BYTES = 2000,      /* of the log: so much shares its page with others */
+    STORE_LOG_VALUE_BYTES_MAX = 1 << 30,
     STORE_ERROR_BYTES_MAX = 256,
 };
 
@@ -99,6 +101,7 @@ struct saved_message {
     bool from_service;
     bool redelivered;
     bool sent;
+    uint64_t mid;      /* of a stored one; 0: it is none */
     struct bytes name; /* sender or service, STORE_NAME_BYTES_MAX at most */
     struct bytes payload;
 };
@@ -160,6 +163,10 @@ struct store_position {
     uint64_t presence_first; /* the oldest event kept; presence_last + 1 when none is */
     uint64_t presence_last;  /* 0: no event yet */
     uint64_t sessions;       /* how many are in the map */
+    uint64_t log_first;      /* the oldest value of the log; log_last + 1 when there is none */
+    uint64_t log_last;       /* the number given last; 0: none yet */
+    uint64_t log_values;     /* how many are there */
+    uint64_t log_bytes;      /* of all of them, as they were given */
 };
 
 struct store_options {
@@ -234,6 +241,20 @@ int store_put_cursor(struct store *store, const char *reader, uint64_t seq);
 int store_append_history(struct store *store, enum history_ring ring,
                          const struct history_record *record);
 
+/* The log of stored messages: numbered values, oldest first. What is in them is the caller's
+ * (storage/log_entry.h); to the store they are bytes under a checksum. Those of up to
+ * STORE_LOG_VALUE_BYTES share pages; a larger one has pages of its own, and is dearer.
+ *
+ * Appending copies the value, one byte at least, and gives its number; they rise by 1, also over
+ * restarts, and those of an aborted transaction are free again. It gives way to sessions: the log
+ * takes half of the map at most and leaves what they need to go on. 1: it is stored with the
+ * commit; 0: there is no room, and the transaction is what it was; the others as above.
+ *
+ * Any value may be dropped, and one that is not there (no error) too. It takes no space of its own,
+ * so it fits where the delete of a session does. */
+int store_append_log(struct store *store, struct bytes value, uint64_t *number);
+int store_drop_log(struct store *store, uint64_t number);
+
 /* The saved inboxes are written by an orderly stop and dropped by the start that has read them.
  * Messages are put in order of seq. Dropping takes no space of its own. What is put copies its
  * bytes; a second put under the same user or seq replaces the first. */
@@ -288,6 +309,15 @@ typedef bool store_history_each(void *context, const struct history_record *reco
 int store_read_history(struct store *store, const struct history_query *query,
                        store_history_each *each, void *context, struct history_page *page);
 
+/* The values of the log until `each` returns false, which must not call the store: from the number
+ * `from` on in their order; or those of `numbers`, in that order, without those that are not there.
+ * One state; a value is valid during the call, and its data is NULL when it is damaged, which is no
+ * error. 0, -EUCLEAN: the log itself is damaged. */
+typedef bool store_log_each(void *context, uint64_t number, struct bytes value);
+int store_read_log(struct store *store, uint64_t from, store_log_each *each, void *context);
+int store_get_log(struct store *store, const uint64_t *numbers, size_t count, store_log_each *each,
+                  void *context);
+
 /* The saved inbox of the user, and its messages in order of seq until `each` returns false. name
  * and payload are valid during the call. 0, -ENOENT when none was saved, -EUCLEAN. */
 typedef bool store_message_each(void *context, const struct saved_message *message);
@@ -307,5 +337,10 @@ void store_memory_crash(struct store *store);
  * store_memory_crash: that commit, begin and all reads. A crash that comes first takes it back. */
 void store_memory_cut(struct store *store, bool kept);
 bool store_memory_is_cut(const struct store *store); /* it has happened */
+
+/* How much the values of the log may have together, of those that come; UINT64_MAX: no bound, as at
+ * the start. And a value of it that reads as damaged from now on, if it is there. */
+void store_memory_bound_log(struct store *store, uint64_t bytes_max);
+void store_memory_damage_log(struct store *store, uint64_t number);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/lock.h"
+#include "storage/memory_log.h"
 #include "storage/store_ops.h"
 
 /* The store for tests and the simulation: the same contract, no disk.
@@ -17,8 +18,8 @@
  * The sessions are a skip list in byte order of the names: search and change cost the logarithm,
  * and a page of a listing is a walk along the lowest level. Heights come from a generator with a
  * fixed seed: the simulation must be the same in every run. The events are a ring, found by seq.
- * Saved inboxes are chains under a hash of the name, in order of name and seq; the head of an
- * inbox is its entry of seq 0.
+ * The log is memory_log.c's. Saved inboxes are chains under a hash of the name, in order of name
+ * and seq; the head of an inbox is its entry of seq 0.
  *
  * A loss of power is a commit that fails and leaves its work behind or not. From then on nothing
  * is answered: what the process would still read is not what it finds after the crash.
@@ -105,6 +106,7 @@ struct memory_store {
     struct inbox_entry *inboxes[INBOX_CHAINS];
     struct cursor cursors[CURSORS_MAX];
     struct history_list histories[HISTORY_RINGS];
+    struct memory_log log; /* its pending changes are the writer's */
 
     /* shared, changed by any thread under the mutex */
     int fault;         /* what commits fail with; 0: they do not */
@@ -364,7 +366,7 @@ static bool is_clear(const struct memory_store *store)
 {
     return store->sessions_pending == NULL && store->events_pending == NULL &&
            store->inboxes_pending == NULL && store->history_pending == NULL &&
-           store->events_pending_count == 0;
+           store->log.pending == NULL && store->events_pending_count == 0;
 }
 
 static int memory_begin(struct store *base)
@@ -544,6 +546,17 @@ static int memory_append_history(struct store *base, enum history_ring ring,
     return 1;
 }
 
+static int memory_append_log(struct store *base, struct bytes value, uint64_t *number)
+{
+    struct memory_store *store = memory_of(base);
+    return memory_log_append(&store->log, &store->mutex, value, number);
+}
+
+static int memory_drop_log(struct store *base, uint64_t number)
+{
+    return memory_log_drop(&memory_of(base)->log, number);
+}
+
 static void memory_abort(struct store *base)
 {
     struct memory_store *store = memory_of(base);
@@ -571,6 +584,7 @@ static void memory_abort(struct store *base)
         free(told);
         told = next;
     }
+    memory_log_abort(&store->log);
     pending_reset(store);
 }
 
@@ -623,6 +637,7 @@ static void commit_apply(struct memory_store *store, uint64_t epoch_last)
     uint64_t last = store->position.presence_last + store->events_pending_count;
     pending_apply(store);
     cursor_apply(store);
+    memory_log_apply(&store->log);
     pending_reset(store);
     CHECK(store->position.presence_last == last);
     if (epoch_last > store->position.epoch_last)
@@ -662,13 +677,20 @@ static void read_end(struct memory_store *store)
     lock_give(&store->mutex);
 }
 
+static struct store_position position_of(const struct memory_store *store)
+{
+    struct store_position position = store->position;
+    memory_log_position(&store->log, &position);
+    return position;
+}
+
 static int memory_position(struct store *base, struct store_position *position)
 {
     struct memory_store *store = memory_of(base);
     int result = read_begin(store);
     if (result < 0)
         return result;
-    *position = store->position;
+    *position = position_of(store);
     read_end(store);
     return 0;
 }
@@ -727,7 +749,7 @@ static int memory_read_events(struct store *base, uint64_t after, size_t limit,
     int result = read_begin(store);
     if (result < 0)
         return result;
-    *position = store->position;
+    *position = position_of(store);
     uint64_t seq = position->presence_first;
     if (after >= position->presence_last)
         limit = 0;
@@ -796,6 +818,29 @@ static int memory_read_history(struct store *base, const struct history_query *q
     return 0;
 }
 
+static int memory_read_log(struct store *base, uint64_t from, store_log_each *each, void *context)
+{
+    struct memory_store *store = memory_of(base);
+    int result = read_begin(store);
+    if (result < 0)
+        return result;
+    memory_log_read(&store->log, from, each, context);
+    read_end(store);
+    return 0;
+}
+
+static int memory_get_log(struct store *base, const uint64_t *numbers, size_t count,
+                          store_log_each *each, void *context)
+{
+    struct memory_store *store = memory_of(base);
+    int result = read_begin(store);
+    if (result < 0)
+        return result;
+    memory_log_get(&store->log, numbers, count, each, context);
+    read_end(store);
+    return 0;
+}
+
 static int memory_read_inbox(struct store *base, const char *user, struct saved_inbox *inbox,
                              store_message_each *each, void *context)
 {
@@ -833,6 +878,7 @@ static void memory_close(struct store *base)
     for (int ring = 0; ring < HISTORY_RINGS; ring++)
         while (store->histories[ring].count > 0)
             drop_oldest_history(&store->histories[ring]);
+    memory_log_fini(&store->log);
     lock_destroy(&store->mutex);
     free(store);
 }
@@ -844,6 +890,8 @@ static const struct store_ops memory_ops = {
     .delete_session = memory_delete_session,
     .append_event = memory_append_event,
     .append_history = memory_append_history,
+    .append_log = memory_append_log,
+    .drop_log = memory_drop_log,
     .put_inbox = memory_put_inbox,
     .put_message = memory_put_message,
     .drop_inboxes = memory_drop_inboxes,
@@ -856,6 +904,8 @@ static const struct store_ops memory_ops = {
     .read_events = memory_read_events,
     .get_cursor = memory_get_cursor,
     .read_history = memory_read_history,
+    .read_log = memory_read_log,
+    .get_log = memory_get_log,
     .read_inbox = memory_read_inbox,
 };
 
@@ -872,6 +922,7 @@ int store_open_memory(struct store **out, const struct store_options *options)
     store->history_age_ms = options->history_age_ms;
     store->position.presence_first = 1;
     store->random = UINT64_C(0x9E3779B97F4A7C15);
+    memory_log_init(&store->log);
     pending_reset(store);
     *out = &store->base;
     return 0;
@@ -911,4 +962,20 @@ bool store_memory_is_cut(const struct store *base)
     bool is_cut = store->is_cut;
     lock_give(&store->mutex);
     return is_cut;
+}
+
+void store_memory_bound_log(struct store *base, uint64_t bytes_max)
+{
+    struct memory_store *store = memory_of(base);
+    lock_take(&store->mutex);
+    store->log.bytes_max = bytes_max;
+    lock_give(&store->mutex);
+}
+
+void store_memory_damage_log(struct store *base, uint64_t number)
+{
+    struct memory_store *store = memory_of(base);
+    lock_take(&store->mutex);
+    memory_log_damage(&store->log, number);
+    lock_give(&store->mutex);
 }

@@ -29,6 +29,8 @@ struct store_ops {
     int (*append_event)(struct store *store, struct presence_event *event);
     int (*append_history)(struct store *store, enum history_ring ring,
                           const struct history_record *record);
+    int (*append_log)(struct store *store, struct bytes value, uint64_t *number);
+    int (*drop_log)(struct store *store, uint64_t number);
     int (*put_inbox)(struct store *store, const char *user, const struct saved_inbox *inbox);
     int (*put_message)(struct store *store, const char *user, const struct saved_message *message);
     int (*drop_inboxes)(struct store *store);
@@ -47,6 +49,9 @@ struct store_ops {
     int (*get_cursor)(struct store *store, const char *reader, uint64_t *seq);
     int (*read_history)(struct store *store, const struct history_query *query,
                         store_history_each *each, void *context, struct history_page *page);
+    int (*read_log)(struct store *store, uint64_t from, store_log_each *each, void *context);
+    int (*get_log)(struct store *store, const uint64_t *numbers, size_t count, store_log_each *each,
+                   void *context);
     int (*read_inbox)(struct store *store, const char *user, struct saved_inbox *inbox,
                       store_message_each *each, void *context);
 };

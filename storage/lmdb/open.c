@@ -316,6 +316,8 @@ int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
     if (code != 0)
         return lmdb_translate(code);
     position->sessions = sessions.ms_entries;
+    position->log_first = 1;
+    position->log_last = position->log_values = position->log_bytes = 0;
     position->presence_first = position->presence_last + 1;
     uint64_t last = position->presence_last;
     if (events.ms_entries > 0) {

@@ -153,6 +153,14 @@ int lmdb_append_history(struct store *base, enum history_ring ring,
 int lmdb_read_history(struct store *base, const struct history_query *query,
                       store_history_each *each, void *context, struct history_page *page);
 
+/* --- log.c ------------------------------------------------------------------------------------ */
+
+int lmdb_append_log(struct store *base, struct bytes value, uint64_t *number);
+int lmdb_drop_log(struct store *base, uint64_t number);
+int lmdb_read_log(struct store *base, uint64_t from, store_log_each *each, void *context);
+int lmdb_get_log(struct store *base, const uint64_t *numbers, size_t count, store_log_each *each,
+                 void *context);
+
 /* --- read.c ----------------------------------------------------------------------------------- */
 
 /* Every 0 is followed by lmdb_read_end. */

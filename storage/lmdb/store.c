@@ -53,6 +53,8 @@ static const struct store_ops lmdb_ops = {
     .delete_session = lmdb_delete_session,
     .append_event = lmdb_append_event,
     .append_history = lmdb_append_history,
+    .append_log = lmdb_append_log,
+    .drop_log = lmdb_drop_log,
     .put_inbox = lmdb_put_inbox,
     .put_message = lmdb_put_message,
     .drop_inboxes = lmdb_drop_inboxes,
@@ -66,6 +68,8 @@ static const struct store_ops lmdb_ops = {
     .read_events = lmdb_read_events,
     .get_cursor = lmdb_get_cursor,
     .read_history = lmdb_read_history,
+    .read_log = lmdb_read_log,
+    .get_log = lmdb_get_log,
     .read_inbox = lmdb_read_inbox,
 };
 
@@ -83,6 +87,8 @@ const struct store_ops lmdb_reader_ops = {
     .read_events = lmdb_read_events,
     .get_cursor = lmdb_get_cursor,
     .read_history = lmdb_read_history,
+    .read_log = lmdb_read_log,
+    .get_log = lmdb_get_log,
     .read_inbox = lmdb_read_inbox,
 };
 

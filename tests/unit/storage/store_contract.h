@@ -574,6 +574,7 @@ static inline struct saved_message contract_message(uint64_t seq, size_t bytes)
         .from_service = seq % 2 == 0,
         .redelivered = seq % 3 == 0,
         .sent = seq % 5 == 0,
+        .mid = seq % 7 == 0 ? seq << 40 : 0,
         .name = bytes_of_text(seq % 2 == 0 ? "matchmaker" : "anna"),
         .payload = {payload, bytes},
     };
@@ -605,6 +606,7 @@ static inline bool seen_message(void *context, const struct saved_message *messa
     assert_int_equal(message->from_service, wanted.from_service);
     assert_int_equal(message->redelivered, wanted.redelivered);
     assert_int_equal(message->sent, wanted.sent);
+    assert_int_equal(message->mid, wanted.mid);
     assert_true(bytes_equal(message->name, wanted.name));
     assert_true(bytes_equal(message->payload, wanted.payload));
     free((void *)wanted.payload.data);

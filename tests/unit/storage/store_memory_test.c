@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "unit/storage/store_contract.h"
+#include "unit/storage/log_contract.h"
 
 /* The contract against the memory store, and its faults. */
 
@@ -114,14 +114,76 @@ static void a_crash_takes_a_cut_back(void **state)
     assert_false(store_memory_is_cut(store));
 }
 
+/* Of those that come: what is there may be more. */
+static void the_log_has_a_bound(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    uint64_t number = 0;
+    store_memory_bound_log(store, 100);
+    assert_int_equal(store_begin(store), 0);
+    contract_append(store, 1, 60);
+    contract_append(store, 2, 40);
+    assert_int_equal(store_append_log(store, bytes_of_text("x"), &number), 0);
+    assert_int_equal(store_commit(store, 0), 0);
+    contract_assert_log(store, 1, 2, 2, 100);
+    store_memory_bound_log(store, 99);
+    contract_drop_one(store, 2);
+    assert_int_equal(contract_append_one(store, 3, 39), 3);
+    store_memory_bound_log(store, 0);
+    assert_int_equal(store_begin(store), 0);
+    assert_int_equal(store_append_log(store, bytes_of_text("x"), &number), 0);
+    assert_int_equal(store_commit(store, 0), 0);
+    store_memory_bound_log(store, UINT64_MAX);
+    assert_int_equal(contract_append_one(store, 4, 1000), 4);
+}
+
+static void a_value_is_damaged(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    for (uint8_t i = 1; i <= 3; i++)
+        contract_append_one(store, i, 10);
+    store_memory_damage_log(store, 2);
+    store_memory_damage_log(store, 9);
+    struct contract_log log = contract_log_of(store, 0);
+    assert_int_equal(log.count, 3);
+    assert_memory_equal(log.firsts, ((const uint8_t[]){1, 0, 3}), 3);
+    assert_int_equal(store_get_log(store, (const uint64_t[]){2}, 1, contract_take_log, &log), 0);
+    assert_int_equal(log.count, 4);
+    assert_int_equal(log.firsts[3], 0);
+    contract_drop_one(store, 2);
+    contract_assert_log(store, 1, 3, 2, 20);
+}
+
+/* With the transaction that it came in, and with no other. */
+static void a_cut_takes_the_log_along(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    contract_append_one(store, 1, 10);
+    for (int kept = 0; kept < 2; kept++) {
+        store_memory_cut(store, kept != 0);
+        assert_int_equal(store_begin(store), 0);
+        assert_int_equal(contract_append(store, 2, 10), 2);
+        assert_int_equal(store_drop_log(store, 1), 0);
+        assert_int_equal(store_commit(store, 0), -EIO);
+        assert_int_equal(store_read_log(store, 0, contract_take_log, NULL), -EIO);
+        assert_int_equal(store_get_log(store, NULL, 0, contract_take_log, NULL), -EIO);
+        store_memory_crash(store);
+        contract_assert_log(store, kept ? 2 : 1, kept ? 2 : 1, 1, 10);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TESTS(setup),
+        CONTRACT_LOG_TESTS(setup),
         CONTRACT_TEST(failing_commits_undo, setup),
         CONTRACT_TEST(crash_drops_the_open_transaction, setup),
         CONTRACT_TEST(a_cut_is_all_or_nothing, setup),
         CONTRACT_TEST(a_crash_takes_a_cut_back, setup),
+        CONTRACT_TEST(the_log_has_a_bound, setup),
+        CONTRACT_TEST(a_value_is_damaged, setup),
+        CONTRACT_TEST(a_cut_takes_the_log_along, setup),
     };
     return cmocka_run_group_tests_name("store_memory", tests, NULL, NULL);
 }
