@@ -333,11 +333,9 @@ export class OwnService implements Service {
         { transient = false, epoch = 0 }: PushOptions & { epoch?: number },
     ): Promise<PushReport> {
         const bytes = bytesOf(payload);
+        const rest = { payload: bytes, epoch, transient, keepS: 0, tag: 0 };
         const push = async (to: string[]) =>
-            reportOf(
-                to,
-                await this.#command({ push: { to, payload: bytes, epoch, transient } }, transient),
-            );
+            reportOf(to, await this.#command({ push: { to, ...rest } }, transient));
         return inSum(inParts(names, bytes.length, this.#queue.frameBytesMax).map(push));
     }
 
