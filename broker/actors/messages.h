@@ -85,6 +85,7 @@ struct attach_message {
     uint64_t conn;
     uint64_t id;
     uint64_t token_ends_ms; /* Unix ms; 0: never, or nobody asked for a token */
+    uint64_t last_mid;      /* of a stored message: the highest that the client has processed */
     uint32_t stamp_us;      /* when it was read; 0: not timed */
     bool acks;
     uint8_t listener; /* enum listener_kind: by which he came */
@@ -107,7 +108,8 @@ struct resume_message {
     uint64_t id;
     uint64_t epoch;
     uint64_t last_seq, received_seq;
-    uint8_t listener; /* as in attach_message */
+    uint64_t last_mid; /* as in attach_message */
+    uint8_t listener;  /* as in attach_message */
     uint8_t secret[SECRET_BYTES];
     char address[ADDRESS_BYTES_MAX + 1];
     uint32_t position_count;
@@ -163,27 +165,50 @@ struct writable_message {
     bool go_on; /* not from the front end: there may be room for what waits in the session */
 };
 
-/* A message for a user's inbox; also what the inbox keeps. */
+/* More than inbox.keep_max_s can be, and what keep_s of a deliver_message holds. */
+enum { KEEP_S_MAX = (1 << 24) - 1 };
+
+/* A message for a user's inbox; also what the inbox keeps.
+ *
+ * One with keep_s is to be *stored*: it is nobody's before it is on the disk, and then `mid` is its
+ * number. Most messages are not, so what only these have takes the place of what they do not: no
+ * login is wanted of one that is for whoever comes, and what is on the disk has no age here. */
 struct deliver_message {
     struct message header;
     uint64_t seq; /* given by the receiver */
     uint32_t payload_size;
+    uint16_t refusal; /* of a CHANGE_STORE: an Error.Code; 0: it is stored */
     uint8_t name_size;
-    bool until_delivered;
-    bool from_service;
-    bool redelivered;
-    bool transient;      /* now or never: no inbox ever holds it */
-    bool sent;           /* to the present connection or an earlier one */
-    uint8_t push_index;  /* which one of the bundle that it holds (push.h) */
-    uint32_t stamp_us;   /* when its frame was read; 0: not timed */
-    uint64_t arrived_ms; /* monotonic */
+    uint8_t push_index;   /* which one of the bundle that it holds (push.h) */
+    uint32_t stamp_us;    /* when its frame was read; 0: not timed */
+    uint32_t keep_s : 24; /* not 0: it is to be stored, for so long */
+    bool until_delivered : 1;
+    bool from_service : 1;
+    bool redelivered : 1;
+    bool transient : 1; /* now or never: no inbox ever holds it */
+    bool sent : 1;      /* to the present connection or an earlier one */
+    bool stored : 1;    /* it is on the disk, and `mid` holds; its receiver's turn sets it */
+    bool repeated : 1;  /* of a CHANGE_STORE: its tag has been seen, and mid is that of the first */
+    union {
+        uint64_t arrived_ms; /* monotonic */
+        uint64_t mid;        /* from the committer, or from a window */
+    };
     uint64_t time_ms;
     actor_handle sender; /* gets the MESSAGE_RESULT, if `request` is not 0 */
     uint64_t sender_epoch;
     uint64_t request;
-    uint64_t epoch_wanted; /* 0: any */
-    uint8_t bytes[];       /* name, payload; nothing when they are in a push_bundle */
+    union {
+        uint64_t epoch_wanted; /* 0: any */
+        uint64_t tag;          /* with keep_s; 0: none */
+    };
+    uint8_t bytes[]; /* name, payload; nothing when they are in a push_bundle */
 };
+
+/* 0: it is not on the disk. */
+static inline uint64_t deliver_mid(const struct deliver_message *message)
+{
+    return message->stored ? message->mid : 0;
+}
 
 /* Several pushes for a user's inbox, in the push_bundle that it holds. Without sender or epoch. */
 struct bundle_message {
@@ -226,6 +251,7 @@ struct result_message {
     uint64_t asker_epoch;
     uint64_t epoch;  /* of the user it was about */
     uint64_t offset; /* of a Publish; 0: it was none */
+    uint64_t mid;    /* of a stored message; 0: it was none */
     uint16_t code;
 };
 

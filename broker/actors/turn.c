@@ -107,6 +107,7 @@ void turn_result(struct turn *turn, actor_handle to, uint64_t request, uint64_t 
     result->asker_epoch = asker_epoch;
     result->epoch = epoch;
     result->offset = 0;
+    result->mid = 0;
     result->code = code;
     turn_post(turn, to, &result->header);
 }

@@ -103,7 +103,14 @@ struct effect {
 
 /* What a turn asks to be stored: at most one per turn, and it ends the turn. The actor is held
  * until it is synced or has failed; then user_committed goes on. */
-enum change_kind { CHANGE_ATTACH = 1, CHANGE_RESUME, CHANGE_DETACH, CHANGE_END };
+enum change_kind {
+    CHANGE_ATTACH = 1,
+    CHANGE_RESUME,
+    CHANGE_DETACH,
+    CHANGE_END,
+    CHANGE_STORE,  /* messages, on the disk; the session is as it was */
+    CHANGE_WINDOW, /* reads some of them: goes to queries_window, not to the committer */
+};
 
 /* What the history says of a change beside its event. */
 struct change_note {
@@ -123,6 +130,21 @@ struct change {
     struct change_note note;
     struct message *cause; /* what asked for it; owned */
     int error;             /* how the commit ended */
+    /* ATTACH, RESUME: what the client has processed is done with; and then there are so many more,
+     * and some that he never had are gone. */
+    uint64_t last_mid;
+    uint32_t stored_count;
+    bool stored_lost;
+    /* STORE: those to be stored, in their order, linked by header.next; owned. With error 0 the
+     * committer has set the `refusal` of each, and where that is 0 its `mid` and `repeated`.
+     * WINDOW: those that were read, each with its mid. */
+    struct deliver_message *stored;
+    bool away; /* STORE: he has no session */
+    /* WINDOW: from behind that mid on (0: the oldest), at most so much, but one at least; and
+     * whether there are more. */
+    uint64_t after_mid;
+    uint32_t messages_max, bytes_max;
+    bool more;
 };
 
 /* The receiver's connection, or the newcomer, gets something in this turn that is timed; egress

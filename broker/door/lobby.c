@@ -336,6 +336,7 @@ static void login(const struct lobby *lobby, struct runner *runner, conn_handle 
     message->id = frame->id;
     message->stamp_us = env_stamp_us(lobby->env);
     message->token_ends_ms = 0; /* until somebody looks at one */
+    message->last_mid = frame->login.last_mid;
     message->acks = frame->login.acks;
     message->listener = (uint8_t)net_listener(lobby->net, conn);
     message_copy_text(message->user, sizeof(message->user), frame->login.username);
@@ -390,6 +391,7 @@ static bool post_resume(const struct lobby *lobby, struct runner *runner, conn_h
     message->epoch = frame->resume.epoch;
     message->last_seq = frame->resume.last_seq;
     message->received_seq = frame->resume.received_seq;
+    message->last_mid = frame->resume.last_mid;
     message->listener = (uint8_t)net_listener(lobby->net, conn);
     memcpy(message->secret, frame->resume.secret.data, SECRET_BYTES);
     message_copy_text(message->address, sizeof(message->address), bytes_of_text(address));

@@ -417,6 +417,10 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
                  const Usher__V1__Push *push, struct turn *turn)
 {
     struct command_result *result = &submit->results[index];
+    if (push->keep_s != 0) { /* stored messages are not kept here yet */
+        result->code = USHER__V1__RESULT__CODE__UNAVAILABLE;
+        return;
+    }
     result->push = true;
     struct push_run run;
     struct push text = {

@@ -92,6 +92,7 @@ static void answer(struct room *room, const struct room_publish_message *publish
     result->asker_epoch = call->asker_epoch;
     result->epoch = 0;
     result->offset = offset;
+    result->mid = 0;
     result->code = 0;
     turn_post(turn, call->asker, &result->header);
 }

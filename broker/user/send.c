@@ -21,6 +21,11 @@ void user_send(struct session *session, const struct client_frame *frame, struct
                       "nobody acknowledges a transient message: it has no until DELIVERED");
         return;
     }
+    if (frame->send.keep_s != 0) {
+        answer_refuse(session, turn, frame->id, USHER__V1__ERROR__CODE__UNAVAILABLE,
+                      "stored messages are not kept here yet");
+        return;
+    }
     struct deliver_message *message =
         deliver_create(bytes_of_text(turn->name), frame->send.payload);
     if (message == NULL) {

@@ -321,7 +321,7 @@ static inline void link_call(struct stage *stage, uint64_t call, const char *met
 static inline void link_result(struct stage *stage, uint64_t token, uint16_t code)
 {
     struct result_message *result = message_create(MESSAGE_RESULT, sizeof(*result));
-    result->offset = 0;
+    result->offset = result->mid = 0;
     assert_non_null(result);
     result->request = token;
     result->asker_epoch = 0;

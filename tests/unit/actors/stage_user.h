@@ -45,6 +45,7 @@ static inline void stage_attach(struct stage *stage, uint64_t conn, bool acks)
     attach->conn = conn;
     attach->id = 1;
     attach->token_ends_ms = stage->token_ends_ms;
+    attach->last_mid = 0;
     attach->acks = acks;
     attach->listener = LISTENER_tls; /* not the one that is 0 */
     strcpy(attach->user, "ann");
@@ -72,6 +73,7 @@ static inline struct resume_message *resume_create(struct stage *stage, uint64_t
     resume->epoch = stage->session.epoch;
     resume->last_seq = last_seq;
     resume->received_seq = 0;
+    resume->last_mid = 0;
     resume->listener = LISTENER_tcp;
     memcpy(resume->secret, stage->secret, SECRET_BYTES);
     snprintf(resume->address, sizeof(resume->address), "10.0.0.%u:7", (unsigned)conn);
@@ -208,6 +210,17 @@ static inline void put_transient(struct stage *stage, uint64_t id, const char *t
     put_send_of(stage, id, &send);
 }
 
+static inline void put_stored(struct stage *stage, uint64_t id, const char *to, const char *payload,
+                              uint32_t keep_s, uint64_t tag)
+{
+    Usher__V1__Send send = USHER__V1__SEND__INIT;
+    send.to = (char *)to;
+    send.payload = (ProtobufCBinaryData){strlen(payload), (uint8_t *)payload};
+    send.keep_s = keep_s;
+    send.tag = tag;
+    put_send_of(stage, id, &send);
+}
+
 static inline void put_send(struct stage *stage, uint64_t id, const char *to, const char *payload)
 {
     put_send_bytes(stage, id, to, payload, strlen(payload), USHER__V1__SEND__UNTIL__ACCEPTED);
@@ -339,7 +352,7 @@ static inline void stage_result(struct stage *stage, uint64_t request, uint64_t 
                                 uint16_t code)
 {
     struct result_message *result = message_create(MESSAGE_RESULT, sizeof(*result));
-    result->offset = 0;
+    result->offset = result->mid = 0;
     assert_non_null(result);
     result->request = request;
     result->asker_epoch = asker_epoch;

@@ -48,7 +48,7 @@ static void bounce(void *context, struct runner *runner, struct message *message
 static void answer(struct runner *runner, uint64_t request, uint16_t code)
 {
     struct result_message *result = message_create(MESSAGE_RESULT, sizeof(*result));
-    result->offset = 0;
+    result->offset = result->mid = 0;
     result->request = request;
     result->code = code;
     result->epoch = EPOCH;
