@@ -13,7 +13,7 @@ import { test } from "node:test";
 import vm from "node:vm";
 import { gzipSync } from "node:zlib";
 
-const GZIP_BYTES_MAX = 6 * 1024;
+const GZIP_BYTES_MAX = 6.5 * 1024;
 /** What rooms and friends may add to it. */
 const SOCIAL_BYTES_MAX = 2560;
 const folder = process.env.USHER_JS_PACKAGE;
@@ -26,7 +26,7 @@ for (const [name, social] of [
     ["index.js", "social.js"],
     ["usher-client.js", "usher-client-social.js"],
 ]) {
-    test(`${name} has at most 6 KiB with gzip, and names nothing of Node`, (t) => {
+    test(`${name} has at most 6.5 KiB with gzip, and names nothing of Node`, (t) => {
         const size = sizeOf(name);
         t.diagnostic(`${size} bytes`);
         assert.ok(size <= GZIP_BYTES_MAX, `${size} bytes`);

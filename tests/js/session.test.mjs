@@ -27,7 +27,8 @@ scene("a login says who one is, and its Welcome makes the client ready", async (
     const { id, login } = s.broker.welcome({ tokenMs: 7, timeMs: 9 });
     assert.ok(id > 0);
     const token = Uint8Array.from([116]);
-    assert.deepEqual(login, { username: "alice", token, client: "game/1", acks: true });
+    const fields = { username: "alice", token, client: "game/1", acks: true, lastMid: 0 };
+    assert.deepEqual(login, fields);
     await s.clock.settle();
     assert.equal(ready.value.epoch, s.broker.epoch);
     assert.equal(ready.value.secret, undefined);
@@ -222,6 +223,8 @@ scene("send, call, post and postCall, and what their answers are", async (s) => 
         payload: new TextEncoder().encode("hé"),
         until: 0,
         transient: false,
+        keepS: 0,
+        tag: 0,
     });
     assert.equal(b.send.until, 1);
     assert.deepEqual([c.call.service, c.call.method, c.call.timeoutMs], ["shop", "buy", 1234]);
@@ -558,7 +561,7 @@ scene("a resume says how far one is, and nothing comes twice", async (s) => {
     const { resume } = s.broker.welcome({ replay: 1 });
     const { epoch } = s.broker;
     const fields = { username: "alice", epoch, secret: SECRET, lastSeq: 2, receivedSeq: 4 };
-    assert.deepEqual(resume, fields);
+    assert.deepEqual(resume, { ...fields, lastMid: 0 });
     s.broker.push(3, 4, 5, 7);
     go.shift()();
     await s.clock.settle();
@@ -994,7 +997,7 @@ scene(
         await s.clock.settle();
         const hello = s.broker.welcome();
         const fields = { username: "alice", epoch, secret: SECRET, lastSeq: 2, receivedSeq: 2 };
-        assert.deepEqual(hello.resume, fields);
+        assert.deepEqual(hello.resume, { ...fields, lastMid: 0 });
         for (let i = 0; i < 20; i++) {
             void again.send("bob", "x").catch(() => {});
         }

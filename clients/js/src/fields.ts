@@ -19,11 +19,26 @@ export const CLIENTFRAME: Table = [
     "id",
     UINT,
     "login",
-    ["username", STRING, "token", BYTES, "client", STRING, "acks", BOOL],
+    ["username", STRING, "token", BYTES, "client", STRING, "acks", BOOL, "lastMid", UINT],
     "resume",
-    ["username", STRING, "epoch", UINT, "secret", BYTES, "lastSeq", UINT, "receivedSeq", UINT],
+    [
+        "username",
+        STRING,
+        "epoch",
+        UINT,
+        "secret",
+        BYTES,
+        "lastSeq",
+        UINT,
+        "receivedSeq",
+        UINT,
+        "",
+        UINT,
+        "lastMid",
+        UINT,
+    ],
     "send",
-    ["to", STRING, "payload", BYTES, "until", UINT, "transient", BOOL],
+    ["to", STRING, "payload", BYTES, "until", UINT, "transient", BOOL, "keepS", UINT, "tag", UINT],
     "call",
     ["service", STRING, "method", STRING, "payload", BYTES, "timeoutMs", UINT],
     "ack",
@@ -59,6 +74,10 @@ export const BROKERFRAME: Table = [
         STRING,
         "tokenMs",
         UINT,
+        "stored",
+        UINT,
+        "storedMessages",
+        UINT,
     ],
     "message",
     [
@@ -74,9 +93,11 @@ export const BROKERFRAME: Table = [
         UINT,
         "redelivered",
         BOOL,
+        "mid",
+        UINT,
     ],
     "done",
-    ["epoch", UINT, "dropped", BOOL],
+    ["epoch", UINT, "dropped", BOOL, "offset", UINT, "mid", UINT],
     "reply",
     ["status", UINT, "payload", BYTES],
     "error",
@@ -123,6 +144,7 @@ export interface LoginFields {
     token: Uint8Array;
     client: string;
     acks: boolean;
+    lastMid: number;
 }
 
 export interface ResumeFields {
@@ -132,6 +154,7 @@ export interface ResumeFields {
     lastSeq: number;
     receivedSeq: number;
     rooms: RoomPositionFields[];
+    lastMid: number;
 }
 
 export interface SendFields {
@@ -139,6 +162,8 @@ export interface SendFields {
     payload: Uint8Array;
     until: number;
     transient: boolean;
+    keepS: number;
+    tag: number;
 }
 
 export interface CallFields {
@@ -202,6 +227,8 @@ export interface WelcomeFields {
     timeMs: number;
     node: string;
     tokenMs: number;
+    stored: number;
+    storedMessages: number;
 }
 
 export interface MessageFields {
@@ -211,12 +238,14 @@ export interface MessageFields {
     payload: Uint8Array;
     timeMs: number;
     redelivered: boolean;
+    mid: number;
 }
 
 export interface DoneFields {
     epoch: number;
     dropped: boolean;
     offset: number;
+    mid: number;
 }
 
 export interface ReplyFields {

@@ -208,7 +208,7 @@ export class Social extends UsherClient implements SocialClient {
             const room = this._stands(roomState, id);
             super._receive({
                 id,
-                done: room && { epoch: room as never, dropped: false, offset: 0 },
+                done: room && { epoch: room as never, dropped: false, offset: 0, mid: 0 },
             });
         } else if (about) {
             const room = this._numbered(about.room);

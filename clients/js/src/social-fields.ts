@@ -18,6 +18,8 @@ const CLIENTFRAME_MORE: Items = [
     ["status", BYTES, "invisible", BOOL],
 ];
 
+const RESUME_MORE: Items = ["rooms", { each: ["room", UINT, "incarnation", UINT, "offset", UINT] }];
+
 const BROKERFRAME_MORE: Items = [
     "roomState",
     [
@@ -62,18 +64,13 @@ const BROKERFRAME_MORE: Items = [
     ],
 ];
 
-const RESUME_MORE: Items = ["rooms", { each: ["room", UINT, "incarnation", UINT, "offset", UINT] }];
-
-const DONE_MORE: Items = ["offset", UINT];
-
 /** What a page without rooms and friends does not know goes behind what it does: from here on the tables
  * of this bundle are longer, and there are more reasons for a no. */
 export function extendTables(): void {
     const [client, broker] = [CLIENTFRAME as Items, BROKERFRAME as Items];
     client.push(...CLIENTFRAME_MORE);
-    (client[client.indexOf("resume") + 1] as Items).push(...RESUME_MORE);
+    (client[client.indexOf("resume") + 1] as Items).splice(10, 2, ...RESUME_MORE);
     broker.push(...BROKERFRAME_MORE);
-    (broker[broker.indexOf("done") + 1] as Items).push(...DONE_MORE);
     (ERRORS as string[]).push("NO_ROOM", "ROOM_FULL", "NOT_MEMBER");
 }
 

@@ -98,12 +98,13 @@ SCHEMAS = {
 
 # The last numbers that usher-client itself speaks of; what is beyond costs only those who load
 # usher-client/social. Which table of the bundle they are in, if it is not the frame's own.
-CORE_LAST = {"ClientFrame": 8, "BrokerFrame": 8, "Resume": 5, "Done": 2}
+CORE_LAST = {"ClientFrame": 8, "BrokerFrame": 8}
+# Of this one it speaks but for that number.
+CORE_HOLES = {"Resume": 6}
 CORE_TABLES = {
     "ClientFrame": "client",
     "Resume": '(client[client.indexOf("resume") + 1] as Items)',
     "BrokerFrame": "broker",
-    "Done": '(broker[broker.indexOf("done") + 1] as Items)',
 }
 # Nor can it be refused with what is beyond this one.
 CORE_ERRORS_LAST = 17
@@ -144,10 +145,11 @@ def listed(head, items, tail, lines):
     return line if len(line) <= LINE_MAX else lines
 
 
-def row(schema, message, whole, first=1, cut=CORE_LAST):
+def row(schema, message, whole, first=1, cut=CORE_LAST, holes=CORE_HOLES):
     """Names and kinds of a message, those of its messages within them; of what is repeated, a dict. Those
-    from `first` on, up to the last that `cut` leaves."""
-    by_number = {field.number: field for field in message.field}
+    from `first` on, up to the last that `cut` leaves, and without `holes`."""
+    hole = holes.get(message.name)
+    by_number = {field.number: field for field in message.field if field.number != hole}
     last = cut.get(message.name, max(by_number, default=0))
     if last > NUMBER_MAX:
         sys.exit(f"{message.name}: a number beyond {NUMBER_MAX} makes the table too long")
@@ -159,7 +161,7 @@ def row(schema, message, whole, first=1, cut=CORE_LAST):
         if its_kind in whole:
             its_kind = its_kind.upper()
         elif inner:
-            its_kind = row(schema, inner, whole, cut=cut)
+            its_kind = row(schema, inner, whole, cut=cut, holes=holes)
         if field and field.label == Field.LABEL_REPEATED:
             its_kind = {"each": its_kind}
         items += [f'"{name}"', its_kind]
@@ -233,10 +235,15 @@ def more(schema):
     """Of each message that the core knows in part, the rest."""
     by_name = {message.name: message for message in schema.message_type}
     parts = []
-    for name, last in CORE_LAST.items():
-        items = row(schema, by_name[name], (), first=last + 1, cut={})
+    pushes = []
+    for name, table in CORE_TABLES.items():
+        hole = CORE_HOLES.get(name)
+        first = hole or CORE_LAST[name] + 1
+        cut = {name: hole} if hole else {}
+        items = row(schema, by_name[name], (), first=first, cut=cut, holes={})
         parts.append(written(items, "", f"const {name.upper()}_MORE: Items = ", ";"))
-    pushes = [f"    {table}.push(...{name.upper()}_MORE);\n" for name, table in CORE_TABLES.items()]
+        change = f"splice({2 * hole - 2}, 2, " if hole else "push("
+        pushes.append(f"    {table}.{change}...{name.upper()}_MORE);\n")
     codes = by_name["Error"].enum_type[0].value
     errors = ", ".join(f'"{each.name}"' for each in codes if each.number > CORE_ERRORS_LAST)
     pushes.append(f"    (ERRORS as string[]).push({errors});\n")
