@@ -483,10 +483,10 @@ static uint64_t earlier(uint64_t now_ms, uint64_t at_ms, uint64_t wait_ms)
     return at_ms > now_ms && at_ms - now_ms < wait_ms ? at_ms - now_ms : wait_ms;
 }
 
-/* Until the first of all that is due. */
-static int loop_wait_ms(const struct usher_backend *backend, uint64_t end_ms)
+/* Until the first of all that is due, for a look that began at now_ms: what has become due since
+ * then may not have been done by it. */
+static int loop_wait_ms(const struct usher_backend *backend, uint64_t now_ms, uint64_t end_ms)
 {
-    uint64_t now_ms = clock_ms();
     uint64_t wait_ms = IDLE_MS;
     wait_ms = earlier(now_ms, backend->submit.retry_at_ms, wait_ms);
     wait_ms = earlier(now_ms, backend->fetch.retry_at_ms, wait_ms);
@@ -501,11 +501,12 @@ static void flush(struct usher_backend *backend)
 {
     uint64_t end_ms = clock_ms() + FLUSH_MS;
     while (backend->link != 0 && backend->fatal == 0 && clock_ms() < end_ms) {
+        uint64_t now_ms = clock_ms();
         submit_take(backend);
         submit_start(backend);
         if (backend->pending == PENDING_NONE && queue_empty(&backend->queue))
             return;
-        wake_wait(backend->wake, loop_wait_ms(backend, end_ms));
+        wake_wait(backend->wake, loop_wait_ms(backend, now_ms, end_ms));
     }
 }
 
@@ -513,6 +514,7 @@ static int run(struct usher_backend *backend, int timeout_ms)
 {
     uint64_t end_ms = clock_end_ms(timeout_ms);
     while (!atomic_load(&backend->stopping)) {
+        uint64_t now_ms = clock_ms();
         /* First all that has come, then all that follows from it: a fetch that is told of a link
          * that has ended is followed by a hello at once, and a hello by a fetch. */
         fetch_take(backend);
@@ -527,7 +529,7 @@ static int run(struct usher_backend *backend, int timeout_ms)
             break;
         if (clock_ms() >= end_ms)
             return -ETIMEDOUT;
-        wake_wait(backend->wake, loop_wait_ms(backend, end_ms));
+        wake_wait(backend->wake, loop_wait_ms(backend, now_ms, end_ms));
     }
     flush(backend);
     return 0;

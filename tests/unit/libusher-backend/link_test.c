@@ -333,6 +333,47 @@ static void a_stale_link_says_hello_again(void **state)
     assert_int_equal(service.code, USHER_BACKEND_OK);
 }
 
+static bool fake_has(struct fake *fake, const unsigned *counter, unsigned count)
+{
+    pthread_mutex_lock(&fake->mutex);
+    bool has = *counter >= count;
+    pthread_mutex_unlock(&fake->mutex);
+    return has;
+}
+
+/* Nobody looks at the link meanwhile. */
+static void fake_await(struct fake *fake, const unsigned *counter, unsigned count)
+{
+    for (unsigned i = 0; i < 3000 && !fake_has(fake, counter, count); i++)
+        usleep(10 * 1000);
+    assert_true(fake_has(fake, counter, count));
+}
+
+/* The look at the link that learns that it is over says hello, and the one that learns of the new
+ * link fetches: what waits for the next look may wait for a second. So each look is one here. */
+static void each_look_does_what_follows_from_it(void **state)
+{
+    struct fake *fake = *state;
+    struct service service = {0};
+
+    service_open(&service, fake);
+    while (service.linked == 0)
+        assert_int_equal(usher_backend_run(service.backend, 0), -ETIMEDOUT);
+    fake_await(fake, &fake->fetches, 1);
+    pthread_mutex_lock(&fake->mutex);
+    fake->link = 12;
+    pthread_mutex_unlock(&fake->mutex);
+    while (service.lost == 0)
+        assert_int_equal(usher_backend_run(service.backend, 0), -ETIMEDOUT);
+    fake_await(fake, &fake->hellos, 2);
+    unsigned fetches = fake->fetches; /* none is under way */
+    while (service.linked == 1)
+        assert_int_equal(usher_backend_run(service.backend, 0), -ETIMEDOUT);
+    fake_await(fake, &fake->fetches, fetches + 1);
+    usher_backend_close(service.backend);
+    assert_int_equal(fake->hellos, 2);
+}
+
 static enum fake_verdict ban(struct fake *fake, const Usher__V1__LinkRequest *request,
                              Usher__V1__LinkAnswer *answer)
 {
@@ -643,6 +684,7 @@ int main(void)
         WITH_NODE(a_doubtful_command_is_lost_not_repeated),
         WITH_NODE(a_transient_push_does_not_wait_for_the_node),
         WITH_NODE(a_stale_link_says_hello_again),
+        WITH_NODE(each_look_does_what_follows_from_it),
         WITH_NODE(a_node_that_forgets_each_link_is_not_hammered),
         WITH_NODE(a_refused_batch_is_the_only_one),
         WITH_NODE(a_banned_instance_gives_up),
