@@ -6,7 +6,7 @@ import unittest
 from unittest import mock
 
 import usher_backend
-from scripted import HEADER, Case, Node, call, soon, until
+from scripted import HEADER, SECONDS, Case, Node, call, soon, until
 from usher_backend import addresses, lane, sp
 from usher_backend import backend_pb2 as pb
 
@@ -143,6 +143,29 @@ class Links(Case):
             fetch = await node.batch(call(1, id=77))
             self.assertEqual((fetch.link, fetch.mail_done, fetch.mail_have), (102, 0, 0))
             await until(lambda: shop.link.mail_have == 1)
+
+    async def test_nothing_pauses_between_a_link_and_the_next(self):
+        """What would pause does so for longer than the test waits."""
+        pauses = ("linker.BUSY_SECONDS", "linker.SHORT_LINK_SECONDS", "linker.PAUSE_SECONDS_MIN")
+        pauses += (
+            "lane.BUSY_SECONDS",
+            "channel.BACKOFF_SECONDS_MIN",
+            "channel.BACKOFF_SECONDS_MAX",
+        )
+        for pause in pauses:
+            patch = mock.patch(f"usher_backend.{pause}", 99 * SECONDS)
+            patch.start()
+            self.addCleanup(patch.stop)
+        for kind in ("fetch", "submit"):
+            async with Node() as node, self.service(node) as shop:
+                await node.accept()
+                push = asyncio.create_task(shop.push("ann", b"x"))
+                (await node.take(kind)).refuse("STALE_LINK")
+                await node.accept()
+                while (await node.take("fetch")).body.link != 102:
+                    pass  # the one that was given up
+                await node.results()
+                await soon(push)
 
     async def test_mail_that_is_missing(self):
         """The node may still know that link, whose numbers go on: a newer incarnation ends it."""
