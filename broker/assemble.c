@@ -280,6 +280,7 @@ static void fill_ingress(struct broker *broker)
         .refusals = broker->settings.refusals,
         .proof_key = broker->settings.proof_key,
         .users_max = limits_users(egress->limits),
+        .limits = egress->limits,
         .env = egress->env,
         .metrics = egress->metrics,
         .log = broker->log,

@@ -29,18 +29,29 @@ void egress_post(struct egress *egress, struct runner *runner, actor_handle to,
         egress_bounce(egress, runner, message);
 }
 
+/* The client does not read as fast as he is answered: the session hears of it like of any other
+ * loss. */
+static void give_up(struct egress *egress, struct runner *runner, const struct turn *turn,
+                    conn_handle conn, int error)
+{
+    const struct limits *limits = egress->limits;
+    struct conn_end_message *end = conn_end_create(conn, LOSS_SLOW);
+    end->limit = error == -ENOBUFS  ? "limits.output_bytes"
+                 : error == -EDQUOT ? "limits.output_total_bytes"
+                                    : "limits.memory_bytes";
+    end->bound = error == -ENOBUFS  ? limits_output_bytes(limits)
+                 : error == -EDQUOT ? limits_output_total_bytes(limits)
+                                    : limits_memory_bytes(limits);
+    egress_post(egress, runner, turn->self, &end->header);
+}
+
 static void perform_send(struct egress *egress, struct runner *runner, struct turn *turn,
                          const struct effect *effect)
 {
     int error = net_write(egress->net, runner->index, effect->value,
                           turn->out.data + effect->offset, effect->size);
-    if (error != -ENOBUFS)
-        return;
-    /* Over the output limit: the session hears of it like of any other loss. */
-    struct conn_end_message *end = conn_end_create(effect->value, LOSS_SLOW);
-    end->limit = "limits.output_bytes";
-    end->bound = limits_output_bytes(egress->limits);
-    egress_post(egress, runner, turn->self, &end->header);
+    if (error != 0 && error != -EPIPE)
+        give_up(egress, runner, turn, effect->value, error);
 }
 
 /* Whom a turn wrote to last. Who writes to somebody often does so again in the same breath, and

@@ -15,14 +15,19 @@
 
 enum { BATCHES_PER_SAMPLE = 64 };
 
+static void blame_memory(const struct ingress *ingress, struct conn_end_message *end)
+{
+    end->limit = "limits.memory_bytes";
+    end->bound = limits_memory_bytes(ingress->limits);
+}
+
 /* Frames that could not be kept: what comes after them must not be handled as if they had been, so
  * the connection is lost to the session. */
 static void lose_connection(struct ingress *ingress, struct thread *thread, conn_handle conn,
                             uint64_t owner)
 {
     struct conn_end_message *end = conn_end_create(conn, LOSS_GONE);
-    end->limit = "limits.memory_bytes";
-    end->bound = limits_memory_bytes(ingress->limits);
+    blame_memory(ingress, end);
     /* If its session has ended, so has the connection. */
     scheduler_tell(ingress->scheduler, &thread->runner, owner, &end->header);
     net_consumed(ingress->egress->net, conn);
@@ -83,6 +88,7 @@ static void explain(const struct ingress *ingress, conn_handle conn, enum conn_e
     const struct limits *limits = ingress->limits;
     const struct net_loss loss = net_loss(ingress->egress->net, conn);
     end->reset = loss.reset;
+    end->detail = loss.fault;
     switch (why) {
     case CONN_FRAME_TOO_LARGE:
         end->limit = "limits.frame_bytes";
@@ -103,13 +109,22 @@ static void explain(const struct ingress *ingress, conn_handle conn, enum conn_e
         end->bound = limits_output_total_bytes(limits);
         end->value = loss.output_bytes;
         break;
+    case CONN_CROWDING:
+        blame_memory(ingress, end);
+        end->value = loss.output_bytes;
+        break;
+    case CONN_STARVED:
+        blame_memory(ingress, end);
+        break;
+    case CONN_FRAGMENTS:
+        end->limit = "ws.fragments";
+        end->bound = ws_fragments(limits);
+        break;
     case CONN_CONTROL_FLOOD:
         end->limit = "ws.control_per_second";
         end->bound = ws_control_per_second(limits);
         break;
-    default: /* CONN_LOST of one that carried too much when memory was full */
-        end->limit = loss.evicted ? "limits.memory_bytes" : NULL;
-        end->bound = loss.evicted ? limits_memory_bytes(limits) : 0;
+    default:
         break;
     }
 }
@@ -127,8 +142,11 @@ static void on_end(void *context, void *thread_, conn_handle conn, uint64_t owne
         [CONN_SLOW] = LOSS_SLOW,
         [CONN_STOPPING] = LOSS_GONE,
         [CONN_EVICTED] = LOSS_SLOW,
+        [CONN_CROWDING] = LOSS_SLOW,
+        [CONN_STARVED] = LOSS_GONE,
         [CONN_DISPLACED] = LOSS_GONE,
         [CONN_BROKEN_MESSAGE] = LOSS_MESSAGE,
+        [CONN_FRAGMENTS] = LOSS_MESSAGE,
         [CONN_CONTROL_FLOOD] = LOSS_FLOOD,
     };
     struct ingress *ingress = context;

@@ -110,7 +110,7 @@ struct conn_end_message *conn_end_create(uint64_t conn, enum loss loss)
     end->conn = conn;
     end->loss = loss;
     end->reset = false;
-    end->limit = NULL;
+    end->detail = end->limit = NULL;
     end->bound = end->value = 0;
     return end;
 }

@@ -152,7 +152,8 @@ struct conn_end_message {
     uint64_t conn;
     enum loss loss;
     bool reset;            /* LOSS_GONE: an error, and not the peer's end */
-    const char *limit;     /* for people: the option whose limit it was, static; NULL: none was */
+    const char *detail;    /* for people, static: more than the loss says; NULL: nothing */
+    const char *limit;     /* the option whose limit it was, static; NULL: none was */
     uint64_t bound, value; /* its value, and what there was */
 };
 

@@ -48,8 +48,13 @@ static const char *end_text(enum conn_end end)
         return "a frame larger than frame_bytes_max";
     case CONN_BROKEN_MESSAGE:
         return "it breaks the rules of WebSocket";
+    case CONN_FRAGMENTS:
+        return "a message of too many fragments (ws.fragments)";
     case CONN_CONTROL_FLOOD:
         return "too many control frames (ws.control_per_second)";
+    case CONN_EVICTED:
+    case CONN_CROWDING:
+        return "it does not read, and memory is short";
     default:
         return "a frame length of more than five bytes";
     }
@@ -98,16 +103,19 @@ static void note_refusal(const struct lobby *lobby, const struct attach_message 
     refusals_note(lobby->refusals, &refusal);
 }
 
-static void note_resume_refused(const struct lobby *lobby, struct bytes user, const char *address,
-                                const char *detail, const char *limit)
+static void note_resume_refused(const struct lobby *lobby, conn_handle conn, struct bytes user,
+                                const char *address, const char *detail,
+                                const struct login_wait *wait)
 {
     char name[USERNAME_BYTES_MAX + 1];
     message_copy_text(name, sizeof(name), user);
     const struct refusal refusal = {.kind = HISTORY_RESUME_REFUSED,
                                     .user = name,
                                     .address = address,
+                                    .transport = listener_name(net_listener(lobby->net, conn)),
                                     .detail = detail,
-                                    .limit = limit};
+                                    .limit = wait->limit,
+                                    .bound = wait->bound};
     refusals_note(lobby->refusals, &refusal);
 }
 
@@ -119,6 +127,7 @@ static void forget_login(const struct lobby *lobby, struct runner *runner, conn_
     if (job == NULL)
         return;
     net_keep(lobby->net, conn, NULL);
+    note_refusal(lobby, job->attach, detail, NULL, 0);
     say_error(lobby, runner, conn, job->attach->id, code, detail, 0);
 }
 
@@ -161,33 +170,34 @@ void lobby_attach(const struct lobby *lobby, struct runner *runner, struct attac
     message_destroy(&message->header);
 }
 
-/* The limit, if it was answered; NULL: it comes in time. It may try again on the same connection,
- * when its time has come. */
-static const char *too_soon(const struct lobby *lobby, struct runner *runner, conn_handle conn,
-                            uint64_t id, struct bytes user, const char *address, bool resume)
+/* Whether it was answered; else it comes in time. It may try again on the same connection, when its
+ * time has come. */
+static bool too_soon(const struct lobby *lobby, struct runner *runner, conn_handle conn,
+                     uint64_t id, const struct login_wait *wait, struct bytes user,
+                     const char *address)
 {
-    struct login_wait wait = logins_take(lobby->logins, user, bytes_of_text(address), resume);
-    if (wait.ms == 0)
-        return NULL;
+    if (wait->ms == 0)
+        return false;
     metrics_add(lobby->metrics, runner->index, METRIC_logins_refused_rate, 1);
-    LOG(lobby->log, LIMIT_HIT, LOG_S("limit", wait.limit), LOG_B("user", user.data, user.size),
+    LOG(lobby->log, LIMIT_HIT, LOG_S("limit", wait->limit), LOG_B("user", user.data, user.size),
         LOG_S("address", address));
     char detail[96];
-    snprintf(detail, sizeof(detail), "more logins than %s", wait.limit);
-    say_error(lobby, runner, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED, detail, wait.ms);
-    return wait.limit;
+    snprintf(detail, sizeof(detail), "more logins than %s", wait->limit);
+    say_error(lobby, runner, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED, detail, wait->ms);
+    return true;
 }
 
 /* A login whose credentials are good. Takes the message. */
 static void let_in(const struct lobby *lobby, struct runner *runner, struct attach_message *login)
 {
-    const char *limit = too_soon(lobby, runner, login->conn, login->id, bytes_of_text(login->user),
-                                 login->address, false);
-    if (limit == NULL) {
+    struct bytes user = bytes_of_text(login->user);
+    const struct login_wait wait =
+        logins_take(lobby->logins, user, bytes_of_text(login->address), false);
+    if (!too_soon(lobby, runner, login->conn, login->id, &wait, user, login->address)) {
         lobby_attach(lobby, runner, login);
         return;
     }
-    note_refusal(lobby, login, "it logged in too often", limit, 0);
+    note_refusal(lobby, login, "it logged in too often", wait.limit, wait.bound);
     message_destroy(&login->header);
 }
 
@@ -209,7 +219,8 @@ static void refuse_login(const struct lobby *lobby, struct runner *runner,
     metrics_add(lobby->metrics, runner->index, refusal_metrics[job->refusal], 1);
     LOG(lobby->log, LOGIN_REFUSED, LOG_S("reason", token_refusal_name(job->refusal)),
         LOG_S("user", login->user), LOG_S("address", login->address));
-    note_refusal(lobby, login, text, limited ? "limits.failed_logins_per_source" : NULL, 0);
+    note_refusal(lobby, login, text, limited ? "limits.failed_logins_per_source" : NULL,
+                 limited ? limits_failed_logins_per_source(lobby->limits) : 0);
     if (job->refusal == TOKEN_UNAVAILABLE) { /* nobody's fault: it may try again */
         say_error(lobby, runner, login->conn, login->id, USHER__V1__ERROR__CODE__UNAVAILABLE, text,
                   env_spread_ms(lobby->env, BUSY_RETRY_MS));
@@ -227,8 +238,16 @@ static void refuse_login(const struct lobby *lobby, struct runner *runner,
 
 /* A Login that comes when memory is short: it may try again, a Resume is still taken. */
 static void refuse_for_memory(const struct lobby *lobby, struct runner *runner, conn_handle conn,
-                              uint64_t id)
+                              uint64_t id, const char *user, const char *address)
 {
+    const struct refusal refusal = {.kind = HISTORY_LOGIN_REFUSED,
+                                    .user = user,
+                                    .address = address,
+                                    .transport = listener_name(net_listener(lobby->net, conn)),
+                                    .detail = "memory was short",
+                                    .limit = "limits.memory_bytes",
+                                    .bound = limits_memory_bytes(lobby->limits)};
+    refusals_note(lobby->refusals, &refusal);
     metrics_add(lobby->metrics, runner->index, METRIC_logins_refused_memory, 1);
     LOG(lobby->log, LIMIT_HIT, LOG_S("limit", "limits.memory_bytes"));
     say_error(lobby, runner, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
@@ -237,11 +256,12 @@ static void refuse_for_memory(const struct lobby *lobby, struct runner *runner, 
 
 /* Too many wait to be judged: it may try again. */
 static void refuse_busy(const struct lobby *lobby, struct runner *runner,
-                        const struct attach_message *login, const char *limit, const char *detail)
+                        const struct attach_message *login, const char *limit, uint64_t bound,
+                        const char *detail)
 {
     metrics_add(lobby->metrics, runner->index, METRIC_logins_refused_busy, 1);
     LOG(lobby->log, LIMIT_HIT, LOG_S("limit", limit), LOG_S("address", login->address));
-    note_refusal(lobby, login, "too many logins waited to be checked", limit, 0);
+    note_refusal(lobby, login, "too many logins waited to be checked", limit, bound);
     say_error(lobby, runner, login->conn, login->id, USHER__V1__ERROR__CODE__BUSY, detail,
               env_spread_ms(lobby->env, BUSY_RETRY_MS));
 }
@@ -253,7 +273,7 @@ static void ask_admission(const struct lobby *lobby, struct runner *runner,
     struct login_job *job = admission_job_create(runner->index, login, token);
     if (job == NULL) {
         memory_refused();
-        refuse_for_memory(lobby, runner, login->conn, login->id);
+        refuse_for_memory(lobby, runner, login->conn, login->id, login->user, login->address);
         message_destroy(&login->header);
         return;
     }
@@ -264,9 +284,10 @@ static void ask_admission(const struct lobby *lobby, struct runner *runner,
     }
     if (error == -EBUSY) {
         refuse_busy(lobby, runner, login, "limits.logins_waiting",
-                    "limits.logins_waiting is reached");
+                    limits_logins_waiting(lobby->limits), "limits.logins_waiting is reached");
     } else if (error == -EDQUOT) {
         refuse_busy(lobby, runner, login, "limits.prelogin_per_source",
+                    limits_prelogin_per_source(lobby->limits),
                     "more logins from your address wait to be checked than "
                     "limits.prelogin_per_source");
     } else {
@@ -328,7 +349,9 @@ static void login(const struct lobby *lobby, struct runner *runner, conn_handle 
                   const struct client_frame *frame, const char *address)
 {
     if (memory_level() >= MEMORY_TIGHT) {
-        refuse_for_memory(lobby, runner, conn, frame->id);
+        char user[USERNAME_BYTES_MAX + 1];
+        message_copy_text(user, sizeof(user), frame->login.username);
+        refuse_for_memory(lobby, runner, conn, frame->id, user, address);
         return;
     }
     struct attach_message *message = message_create(MESSAGE_ATTACH, sizeof(*message));
@@ -407,19 +430,20 @@ static void resume(const struct lobby *lobby, struct runner *runner, conn_handle
                    const struct client_frame *frame, const char *address)
 {
     actor_handle user = prove(lobby, frame);
-    const char *limit =
-        user != 0 ? too_soon(lobby, runner, conn, frame->id, frame->resume.username, address, true)
-                  : NULL;
-    if (limit != NULL) {
-        note_resume_refused(lobby, frame->resume.username, address, "it came back too often",
-                            limit);
+    struct bytes name = frame->resume.username;
+    struct login_wait wait = {0};
+    if (user != 0)
+        wait = logins_take(lobby->logins, name, bytes_of_text(address), true);
+    if (too_soon(lobby, runner, conn, frame->id, &wait, name, address)) {
+        note_resume_refused(lobby, conn, name, address, "it came back too often", &wait);
         return;
     }
     if (user != 0 && post_resume(lobby, runner, conn, frame, address, user))
         return;
     metrics_add(lobby->metrics, runner->index, METRIC_resumes_rejected, 1);
-    note_resume_refused(lobby, frame->resume.username, address,
-                        "there is no such session, or it showed another secret", NULL);
+    note_resume_refused(lobby, conn, name, address,
+                        "there is no such session, or it showed another secret",
+                        &(struct login_wait){0});
     say_error(lobby, runner, conn, frame->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
               "no such session to resume; log in", 0);
 }
@@ -499,7 +523,7 @@ static void close_unbound(const struct lobby *lobby, struct runner *runner, conn
 void lobby_end(const struct lobby *lobby, struct runner *runner, conn_handle conn,
                enum conn_end end)
 {
-    if (end == CONN_LOST) {
+    if (end == CONN_LOST || end == CONN_STARVED) {
         net_keep(lobby->net, conn, NULL);
         net_release(lobby->net, conn);
     } else if (end == CONN_STOPPING) {

@@ -20,6 +20,7 @@ struct lobby {
     struct refusals *refusals; /* NULL: no history is kept */
     const uint64_t *proof_key; /* see actors/proof.h */
     uint64_t users_max;
+    const struct limits *limits; /* what a refusal says to the history */
     const struct env *env;
     struct metrics *metrics;
     struct log *log;

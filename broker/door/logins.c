@@ -24,6 +24,7 @@ struct logins {
     const struct env *env;
     uint64_t key[2];
     struct lock lock;
+    const struct limits *limits;
     struct failures *sources, *users; /* under lock */
 };
 
@@ -34,6 +35,7 @@ int logins_open(struct logins **out, const struct limits *limits, const struct e
         return -ENOMEM;
     *out = logins;
     logins->env = env;
+    logins->limits = limits;
     env_random(env, logins->key, sizeof(logins->key));
     lock_init(&logins->lock);
     logins->sources = failures_create(limits_logins_per_minute_per_source, limits, logins->key);
@@ -71,9 +73,11 @@ struct login_wait logins_take(struct logins *logins, struct bytes user, struct b
     lock_take(&logins->lock);
     wait.ms = failures_wait_of(logins->users, name, now_ms);
     wait.limit = "limits.logins_per_minute_per_user";
+    wait.bound = limits_logins_per_minute_per_user(logins->limits);
     if (wait.ms == 0 && !resume) {
         wait.ms = failures_wait_ms(logins->sources, address, now_ms);
         wait.limit = "limits.logins_per_minute_per_source";
+        wait.bound = limits_logins_per_minute_per_source(logins->limits);
     }
     if (wait.ms == 0) {
         failures_note_of(logins->users, name, now_ms);

@@ -18,7 +18,8 @@ void logins_close(struct logins *logins); /* NULL is fine */
  * counted, and `ms` is 0; or it comes too soon, after so many logins, and is not. Any thread. */
 struct login_wait {
     uint32_t ms;
-    const char *limit;
+    const char *limit; /* the option, of that value */
+    uint64_t bound;
 };
 struct login_wait logins_take(struct logins *logins, struct bytes user, struct bytes address,
                               bool resume);

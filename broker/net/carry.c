@@ -59,7 +59,7 @@ void carry_keep(struct reactor *reactor, struct conn *conn, struct bytes rest)
     uint8_t *carry = room != before ? realloc(conn->carry, room) : conn->carry;
     if (carry == NULL) {
         memory_refused();
-        conn_end(reactor, conn, CONN_LOST);
+        conn_end(reactor, conn, CONN_STARVED);
         return;
     }
     memory_account((int64_t)room - (int64_t)before);

@@ -33,6 +33,14 @@ void conn_end(struct reactor *reactor, struct conn *conn, enum conn_end end)
                        conn->owner, end);
 }
 
+/* What its transport has to say of an end that is its own. */
+static const char *fault_of(const struct conn *conn)
+{
+    const struct transport_handshake *handshake = conn_transport(conn)->handshake;
+    bool speaks = conn->end == CONN_BROKEN_MESSAGE || conn->end == CONN_FRAGMENTS;
+    return speaks && handshake != NULL ? handshake->fault(conn->wire).reason : NULL;
+}
+
 struct net_loss net_loss(struct net *net, conn_handle handle)
 {
     const struct conn *conn = slot_find(net, handle);
@@ -40,7 +48,7 @@ struct net_loss net_loss(struct net *net, conn_handle handle)
     uint64_t now_ms = env_monotonic_ms(net->options.env);
     return (struct net_loss){
         .reset = conn->reset,
-        .evicted = atomic_load_explicit(&conn->evicting, memory_order_relaxed),
+        .fault = fault_of(conn),
         .silent_ms = net_ms_since(conn->heard_ms, now_ms),
         .output_bytes = atomic_load_explicit(&conn->output_bytes, memory_order_relaxed),
     };
@@ -97,7 +105,7 @@ void conn_part(struct reactor *reactor, struct conn *conn)
         return;
     CHECK(on_io_thread(reactor) && conn->state != CONN_SHAKING);
     /* Its memory is what was wanted. */
-    conn->dead = conn->dead || conn->end == CONN_EVICTED;
+    conn->dead = conn->dead || conn->end == CONN_EVICTED || conn->end == CONN_CROWDING;
     deadline_leave(reactor, conn);
     conn->state = CONN_CLOSING;
     deadline_enter(reactor, conn, DEADLINE_LINGER);

@@ -166,7 +166,7 @@ void conn_read_again(struct reactor *reactor, struct conn *conn)
     conn->again = handle_list_add(&reactor->again, conn_handle_of(reactor, conn));
     if (!conn->again) { /* no memory: nothing would ever read it again */
         memory_refused();
-        conn_end(reactor, conn, CONN_LOST);
+        conn_end(reactor, conn, CONN_STARVED);
     }
 }
 
@@ -178,6 +178,8 @@ static enum conn_end end_of_fault(const struct conn *conn, ssize_t got)
         return CONN_BROKEN_MESSAGE;
     case -EMSGSIZE:
         return conn->owner != 0 ? CONN_FRAME_TOO_LARGE : CONN_PRELOGIN_BYTES;
+    case -E2BIG:
+        return CONN_FRAGMENTS;
     case -EDQUOT:
         return CONN_CONTROL_FLOOD;
     default:
@@ -239,7 +241,7 @@ static void end_input(struct reactor *reactor, struct conn *conn, ssize_t got, u
     enum conn_end end = end_of_fault(conn, got);
     conn->input_over = end == 0 && !(next & TRANSPORT_FAREWELL);
     conn->reset = end == 0 && got < 0;
-    conn_end(reactor, conn, end != 0 ? end : CONN_LOST);
+    conn_end(reactor, conn, end != 0 ? end : got == -ENOMEM ? CONN_STARVED : CONN_LOST);
 }
 
 void conn_read(struct reactor *reactor, struct conn *conn)

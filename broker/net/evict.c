@@ -140,7 +140,10 @@ static void evict(struct reactor *reactor, struct conn *conn, uint32_t least)
         LOG_S("limit", least == ANY_OUTPUT ? "limits.output_total_bytes" : "limits.memory_bytes"),
         LOG_U("bytes", atomic_load_explicit(&net->output_total, memory_order_relaxed)),
         LOG_U("evicted_bytes", kept));
-    conn_end(reactor, conn, by_output ? CONN_EVICTED : CONN_LOST);
+    conn_end(reactor, conn,
+             !by_output            ? CONN_STARVED
+             : least == ANY_OUTPUT ? CONN_EVICTED
+                                   : CONN_CROWDING);
 }
 
 void evict_done(struct reactor *reactor, struct conn *conn)

@@ -43,8 +43,11 @@ enum conn_end {
     CONN_SLOW,           /* output above the soft limit for too long */
     CONN_STOPPING,       /* unbound while net_stop_accepting was called */
     CONN_EVICTED,        /* its output was the largest when that of all was too much */
+    CONN_CROWDING,       /* the same, when the memory of all was full */
+    CONN_STARVED,        /* there was no memory for what it sends */
     CONN_DISPLACED,      /* unbound and idle when a newcomer wanted its room */
     CONN_BROKEN_MESSAGE, /* against the rules of its transport */
+    CONN_FRAGMENTS,      /* the same: a frame in too many pieces */
     CONN_CONTROL_FLOOD,  /* too much that says nothing */
 };
 
@@ -218,17 +221,17 @@ enum listener_kind net_listener(struct net *net, conn_handle conn);
 
 /* --- the write-side owner, any thread ------------------------------------------------------ */
 
-/* Hands the bytes to the socket, or keeps what it does not take. 0; -ENOBUFS: over
- * output_bytes_max, output_total_bytes_max or unbound_output_bytes_max, nothing more will be
- * written to this connection; -EPIPE: the socket is dead (on_end has come or will come). `block` is
- * the metrics block of the thread. */
+/* Hands the bytes to the socket, or keeps what it does not take. 0; or nothing more will be written
+ * to this connection: -ENOBUFS, over its own limit, which is limits.output_bytes behind the
+ * welcome; -EDQUOT, over limits.output_total_bytes; -ENOMEM; -EPIPE, the socket is dead (on_end has
+ * come or will come). `block` is the metrics block of the thread. */
 int net_write(struct net *net, unsigned block, conn_handle conn, const void *data, size_t size);
 int net_flush(struct net *net, unsigned block, conn_handle conn);
 
 /* What there is to say of a connection that has ended: during on_end, on its I/O thread. */
 struct net_loss {
-    bool reset;   /* by an error, and not by the peer's end */
-    bool evicted; /* because of what it held, when all held too much */
+    bool reset;        /* by an error, and not by the peer's end */
+    const char *fault; /* which rule of its transport it broke: a constant; NULL: none */
     uint32_t silent_ms;
     uint32_t output_bytes; /* the memory of what waited to be sent */
 };

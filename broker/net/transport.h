@@ -122,7 +122,7 @@ struct transport {
     /* The I/O thread. Takes up to `size` bytes: how many, 0 at the peer's end, -EAGAIN (also when
      * all that came was the transport's own), -EPROTO when he broke the rules of the transport and
      * nothing can be said to him any more, or what broke it. And of one who can be told: -EBADMSG,
-     * he broke the rules; -EMSGSIZE, too large; -EDQUOT, too many. */
+     * he broke the rules; -EMSGSIZE, too large; -E2BIG, in too many pieces; -EDQUOT, too many. */
     ssize_t (*read)(int fd, void *state, struct transport_read *read);
 
     /* The write-side owner, from any thread, also while the I/O thread reads. `data` is whole

@@ -94,11 +94,11 @@ static int keep(struct net *net, conn_handle handle, struct conn *conn, const ui
         while (capacity < conn->pending_size + size)
             capacity *= 2;
         if (!evict_account(net, reactor_of(net, handle), conn, capacity))
-            return give_up(net, conn, -ENOBUFS);
+            return give_up(net, conn, -EDQUOT);
         uint8_t *bigger = realloc(conn->pending, capacity);
         if (bigger == NULL) {
             evict_account(net, NULL, conn, conn->pending_capacity);
-            return give_up(net, conn, -ENOBUFS);
+            return give_up(net, conn, -ENOMEM);
         }
         conn->pending = bigger;
         conn->pending_capacity = capacity;

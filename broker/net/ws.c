@@ -38,7 +38,8 @@ const struct ending websocket_endings[] = {
     [END_PROTOCOL] = {1002, -EBADMSG, "it breaks the rules of WebSocket"},
     [END_TEXT] = {1003, -EBADMSG, "a text message: frames are binary"},
     [END_UTF8] = {1007, -EBADMSG, "a Close whose text is no UTF-8"},
-    [END_LARGE] = {1009, -EMSGSIZE, "a message of too many bytes or fragments"},
+    [END_LARGE] = {1009, -EMSGSIZE, "a message of too many bytes"},
+    [END_FRAGMENTS] = {1009, -E2BIG, "a message of too many fragments (ws.fragments)"},
     [END_FLOOD] = {1008, -EDQUOT, "too many control frames (ws.control_per_second)"},
     [END_MEMORY] = {0, -ENOMEM, "memory is short"}, /* no words for that: they need some, too */
 };
@@ -159,6 +160,9 @@ static void break_off(struct ws *ws, int error)
     case -EMSGSIZE:
         end(ws, END_LARGE);
         break;
+    case -E2BIG:
+        end(ws, END_FRAGMENTS);
+        break;
     case -ENOMEM:
         memory_refused();
         end(ws, END_MEMORY);
@@ -171,7 +175,7 @@ static void break_off(struct ws *ws, int error)
 /* At each read, and not where one is counted: the low bits of a second come again. */
 static void forget_controls(struct ws *ws, uint64_t now_ms)
 {
-    uint8_t now_s = (uint8_t)(now_ms / 1000);
+    uint8_t now_s = now_ms / 1000 & 0x7f;
     if (ws->controls_s != now_s)
         ws->controls = 0;
     ws->controls_s = now_s;

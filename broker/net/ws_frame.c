@@ -82,9 +82,9 @@ static int take_frame(struct ws_reader *reader, const struct ws_limits *limits)
         reader->control_size = (uint8_t)reader->left;
         return 0;
     }
-    if (reader->fragments >= limits->fragments || reader->left == UINT32_MAX)
-        return -EMSGSIZE;
-    if (reader->message_bytes > limits->message_bytes ||
+    if (reader->fragments >= limits->fragments)
+        return -E2BIG;
+    if (reader->left == UINT32_MAX || reader->message_bytes > limits->message_bytes ||
         reader->left > limits->message_bytes - reader->message_bytes)
         return -EMSGSIZE;
     reader->in_message = true;

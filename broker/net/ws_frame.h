@@ -76,8 +76,9 @@ struct ws_control {
  *              frame does, or one's length has more than five bytes
  *   -ENOTSUP   1003: text
  *   -EILSEQ    1007: the text of a Close that is not UTF-8
- *   -EMSGSIZE  1009: a message of more bytes or frames than may be, or in it a delimited frame that
- *              has more bytes than the message may have. Judged as soon as the length is complete
+ *   -E2BIG     1009: a message of more frames than may be
+ *   -EMSGSIZE  1009: of more bytes than may be, or in it a delimited frame that has more than the
+ *              message may have. Both are judged as soon as the length is complete
  *   -ENOMEM    for the part of a control frame
  *
  * After an error the reader is not used again, but for ws_reader_fini; data[0, payload) has what

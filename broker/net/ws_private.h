@@ -44,7 +44,17 @@ struct head {
 enum phase { PHASE_HEAD, PHASE_ACCEPTED, PHASE_REFUSED, PHASE_OPEN };
 
 /* Why nothing more is read. */
-enum end { END_NOT, END_CLOSE, END_PROTOCOL, END_TEXT, END_UTF8, END_LARGE, END_FLOOD, END_MEMORY };
+enum end {
+    END_NOT,
+    END_CLOSE,
+    END_PROTOCOL,
+    END_TEXT,
+    END_UTF8,
+    END_LARGE,
+    END_FRAGMENTS,
+    END_FLOOD,
+    END_MEMORY
+};
 
 /* What is said and given back for each of them. */
 extern const struct ending {
@@ -65,15 +75,15 @@ struct ws {
     uint8_t header_sent; /* of the message in progress; HEADER_SENT: all of it */
     /* owned by the I/O thread */
     uint8_t phase : 2;
-    uint8_t end : 3;
+    uint8_t end : 4;
     bool pinged : 1;    /* and has not been heard since */
-    bool named : 1;     /* PEER_BYTES stand behind the state: the peer's address as text */
     bool owes_pong : 1; /* which costs him nothing: we have asked for it */
     union {
         uint8_t controls; /* so many control frames in that second */
         bool claims;      /* until PHASE_OPEN: he may say for whom he is, when there is a head */
     };
-    uint8_t controls_s;
+    uint8_t controls_s : 7;
+    bool named : 1; /* PEER_BYTES stand behind the state: the peer's address as text */
 };
 
 static_assert(sizeof(struct ws) <= 56, "each user of a browser has one");

@@ -29,8 +29,41 @@ static const char CONNECTED[] = "connected";
 /* After a crash the numbers are the client's own; nobody has seen so many. */
 static const uint64_t LAST_SEQ_MAX = NUMBER_START_MAX;
 
-static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id)
+/* For the history, what a Login or Resume says of who asks. */
+struct asker {
+    enum history_kind kind;
+    const char *address, *client;
+    uint8_t listener;
+};
+
+static void note_refusal(struct turn *turn, const struct asker *asker, const char *detail,
+                         const char *limit, uint64_t bound)
 {
+    const struct refusal refusal = {.kind = asker->kind,
+                                    .user = turn->name,
+                                    .address = asker->address,
+                                    .client = asker->client,
+                                    .transport = listener_name(asker->listener),
+                                    .detail = detail,
+                                    .limit = limit,
+                                    .bound = bound};
+    refusals_note(turn->settings->refusals, &refusal);
+}
+
+static struct asker asker_of_login(const struct attach_message *attach)
+{
+    return (struct asker){HISTORY_LOGIN_REFUSED, attach->address, attach->client, attach->listener};
+}
+
+static struct asker asker_of_resume(const struct resume_message *resume)
+{
+    return (struct asker){HISTORY_RESUME_REFUSED, resume->address, NULL, resume->listener};
+}
+
+static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id,
+                            const struct asker *asker)
+{
+    note_refusal(turn, asker, "the broker stops", NULL, 0);
     uint32_t retry_ms = env_spread_ms(turn->env, RETRY_UNAVAILABLE_MS);
     refuse_request(turn, conn, id, USHER__V1__ERROR__CODE__DRAINING, "the broker stops", retry_ms);
     refuse_shut(turn, conn, USHER__V1__CLOSE__REASON__SHUTDOWN, "", retry_ms, false);
@@ -39,25 +72,21 @@ static void refuse_stopping(struct turn *turn, uint64_t conn, uint64_t id)
 /* A newcomer who would throw a living connection out has to wait when his host has done that too
  * often lately (fight.c). True: he was told so. */
 static bool refuse_fight(struct session *session, struct turn *turn, uint64_t conn, uint64_t id,
-                         const char *address, enum history_kind kind)
+                         const struct asker *asker)
 {
     if (session->conn == 0)
         return false;
     const struct fight_owner owner = {bytes_of_text(turn->name), turn->settings->spent_fights};
-    uint32_t wait_ms = fight_takeover(&session->fight, owner, bytes_of_text(address),
-                                      limits_takeovers_per_minute(turn->limits), turn->now_ms);
+    uint32_t per_minute = (uint32_t)limits_takeovers_per_minute(turn->limits);
+    uint32_t wait_ms = fight_takeover(&session->fight, owner, bytes_of_text(asker->address),
+                                      per_minute, turn->now_ms);
     if (wait_ms == 0)
         return false;
     turn_count(turn, METRIC_takeovers_damped, 1);
     LOG(turn->log, TAKEOVER_DAMPED, LOG_S("user", turn->name), LOG_U("epoch", session->epoch),
-        LOG_S("address", address), LOG_U("retry_after_ms", wait_ms));
-    const struct refusal refusal = {.kind = kind,
-                                    .user = turn->name,
-                                    .address = address,
-                                    .detail = "it took the user over too often from there",
-                                    .limit = "limits.takeovers_per_minute",
-                                    .bound = limits_takeovers_per_minute(turn->limits)};
-    refusals_note(turn->settings->refusals, &refusal);
+        LOG_S("address", asker->address), LOG_U("retry_after_ms", wait_ms));
+    note_refusal(turn, asker, "it took the user over too often from there",
+                 "limits.takeovers_per_minute", per_minute);
     refuse_conn(turn, conn, id, USHER__V1__ERROR__CODE__RATE_LIMITED,
                 "this user was taken over too often from there", wait_ms);
     return true;
@@ -75,13 +104,13 @@ static void note_who_goes(const struct session *session, struct turn *turn)
 void user_attach(struct session *session, struct message *message, struct turn *turn)
 {
     struct attach_message *attach = (struct attach_message *)message;
+    const struct asker asker = asker_of_login(attach);
     if (session->stopping) {
-        refuse_stopping(turn, attach->conn, attach->id);
+        refuse_stopping(turn, attach->conn, attach->id, &asker);
         message_destroy(message);
         return;
     }
-    if (refuse_fight(session, turn, attach->conn, attach->id, attach->address,
-                     HISTORY_LOGIN_REFUSED)) {
+    if (refuse_fight(session, turn, attach->conn, attach->id, &asker)) {
         message_destroy(message);
         return;
     }
@@ -124,21 +153,22 @@ static bool resume_is_right(const struct session *session, const struct turn *tu
 void user_resume(struct session *session, struct message *message, struct turn *turn)
 {
     struct resume_message *resume = (struct resume_message *)message;
+    const struct asker asker = asker_of_resume(resume);
     if (session->stopping) {
         /* Not rejected: the session is there again when the broker is. */
-        refuse_stopping(turn, resume->conn, resume->id);
+        refuse_stopping(turn, resume->conn, resume->id, &asker);
         message_destroy(message);
         return;
     }
     if (!resume_is_right(session, turn, resume)) {
         turn_count(turn, METRIC_resumes_rejected, 1);
+        note_refusal(turn, &asker, "there is no such session", NULL, 0);
         refuse_conn(turn, resume->conn, resume->id, USHER__V1__ERROR__CODE__RESUME_REJECTED,
                     "no such session to resume; log in", 0);
         message_destroy(message);
         return;
     }
-    if (refuse_fight(session, turn, resume->conn, resume->id, resume->address,
-                     HISTORY_RESUME_REFUSED)) {
+    if (refuse_fight(session, turn, resume->conn, resume->id, &asker)) {
         message_destroy(message);
         return;
     }
@@ -152,8 +182,9 @@ void user_resume(struct session *session, struct message *message, struct turn *
     note_who_goes(session, turn);
 }
 
-static void refuse(struct turn *turn, uint64_t conn, uint64_t id)
+static void refuse(struct turn *turn, uint64_t conn, uint64_t id, const struct asker *asker)
 {
+    note_refusal(turn, asker, "the session could not be stored", NULL, 0);
     refuse_conn(turn, conn, id, USHER__V1__ERROR__CODE__UNAVAILABLE,
                 "the session could not be stored; try again",
                 env_spread_ms(turn->env, RETRY_UNAVAILABLE_MS));
@@ -211,7 +242,8 @@ void attach_committed(struct session *session, struct change *change, struct tur
     struct attach_message *attach = (struct attach_message *)change->cause;
     CHECK(attach->header.kind == MESSAGE_ATTACH && change->record.epoch > session->epoch);
     if (change->error != 0) {
-        refuse(turn, attach->conn, attach->id);
+        const struct asker asker = asker_of_login(attach);
+        refuse(turn, attach->conn, attach->id, &asker);
         return;
     }
     if (session->conn != 0)
@@ -258,7 +290,8 @@ void attach_resume_committed(struct session *session, struct change *change, str
     struct resume_message *resume = (struct resume_message *)change->cause;
     CHECK(resume->header.kind == MESSAGE_RESUME && session->status != SESSION_NONE);
     if (change->error != 0) {
-        refuse(turn, resume->conn, resume->id);
+        const struct asker asker = asker_of_resume(resume);
+        refuse(turn, resume->conn, resume->id, &asker);
         return;
     }
     if (session->conn != 0)

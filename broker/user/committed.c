@@ -15,6 +15,7 @@ static void detach_committed(struct session *session, struct change *change, str
     CHECK(session->status == SESSION_IS_ONLINE && session->conn == 0 && change->cause == NULL);
     if (change->error != 0) {
         session->deadline_ms = turn->now_ms + CHANGE_RETRY_MS;
+        session_keep_note(session, &change->note);
         return;
     }
     session->status = SESSION_IS_DETACHED;

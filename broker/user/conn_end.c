@@ -52,6 +52,21 @@ static void log_loss(struct session *session, const struct loss_row *row, enum l
             LOG_S("detail", row->detail));
 }
 
+/* For the history, which says the numbers beside it. */
+static const char *words_of(const struct conn_end_message *end)
+{
+    switch (end->loss) {
+    case LOSS_GONE:
+        return end->limit != NULL ? "memory was short"
+               : end->reset       ? "the connection broke"
+                                  : "the client closed the connection";
+    case LOSS_SILENT:
+        return "";
+    default:
+        return end->detail != NULL ? end->detail : losses[end->loss].detail;
+    }
+}
+
 void user_conn_end(struct session *session, struct message *message, struct turn *turn)
 {
     struct conn_end_message *end = (struct conn_end_message *)message;
@@ -75,11 +90,6 @@ void user_conn_end(struct session *session, struct message *message, struct turn
     else
         turn_effect(turn, EFFECT_RELEASE, session->conn);
     change_detach(session, turn, row->cause);
-    turn_note(turn,
-              end->loss != LOSS_GONE ? row->detail
-              : end->limit != NULL   ? "memory was short"
-              : end->reset           ? "the connection broke"
-                                     : "the client closed the connection",
-              end->limit, end->bound, end->value);
+    turn_note(turn, words_of(end), end->limit, end->bound, end->value);
     message_destroy(message);
 }

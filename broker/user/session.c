@@ -53,10 +53,11 @@ struct bytes session_rooms(const struct session *session)
 /* Few have rooms, and they may be much longer than all the rest: they count as held. */
 static void drop_details(struct session *session)
 {
-    memory_account(-(int64_t)session_rooms(session).size);
+    memory_account(
+        -(int64_t)(session_rooms(session).size + session->noted * sizeof(struct change_note)));
     free(session->details);
     session->details = NULL;
-    session->roomy = false;
+    session->roomy = session->noted = false;
 }
 
 /* What is passed in may be of the details that were there. */
@@ -146,6 +147,45 @@ uint64_t session_token_left_ms(const struct session *session, const struct turn 
 void session_put_off_token_end(struct session *session, uint64_t until_ms)
 {
     session->details->token_ends_ms = until_ms;
+}
+
+/* Where a note is, or is to be: behind the texts. */
+static size_t note_at(const struct session *session)
+{
+    size_t size = sizeof(struct details) + strlen(session_address(session)) + 1 +
+                  strlen(session_client(session)) + 1;
+    size += session->roomy ? session_rooms(session).size + 1 : 0;
+    return (size + _Alignof(struct change_note) - 1) / _Alignof(struct change_note) *
+           _Alignof(struct change_note);
+}
+
+void session_keep_note(struct session *session, const struct change_note *note)
+{
+    CHECK(!session->noted);
+    bool bare = session->details == NULL;
+    size_t at = note_at(session);
+    struct details *details = realloc(session->details, at + sizeof(*note));
+    if (details == NULL)
+        return;
+    if (bare)
+        memset(details, 0, at);
+    memcpy((char *)details + at, note, sizeof(*note));
+    memory_account(sizeof(*note));
+    session->details = details;
+    session->noted = true;
+}
+
+bool session_take_note(struct session *session, struct change_note *note)
+{
+    if (!session->noted)
+        return false;
+    size_t at = note_at(session);
+    memcpy(note, (char *)session->details + at, sizeof(*note));
+    memory_account(-(int64_t)sizeof(*note));
+    session->noted = false;
+    struct details *details = realloc(session->details, at);
+    session->details = details != NULL ? details : session->details;
+    return true;
 }
 
 void session_clear(struct session *session, struct turn *turn)

@@ -22,7 +22,8 @@ enum session_status { SESSION_NONE = 0, SESSION_IS_ONLINE = 1, SESSION_IS_DETACH
 /* What is seldom looked at. */
 struct details {
     uint64_t token_ends_ms; /* monotonic, when the token of the login is good no more; 0: never */
-    char text[];            /* address, NUL, client, NUL; and if it has rooms: those, NUL */
+    char text[];            /* address, NUL, client, NUL; and if it has rooms: those, NUL. Behind
+                             * them, aligned, a struct change_note when there is one */
 };
 
 struct session {
@@ -56,6 +57,7 @@ struct session {
     bool feeding : 1; /* a turn comes that goes on with what waits */
     bool roomy : 1;   /* the token's rooms stand in the details */
     bool behind : 1;  /* as of this turn: the socket has not sent yet what it was given before */
+    bool noted : 1;   /* what the history is to say of that DETACHED stands in the details */
     uint8_t trace;    /* of base/trace.h; 0: not traced */
 };
 
@@ -94,6 +96,11 @@ uint64_t session_token_left_ms(const struct session *session, const struct turn 
 
 /* It could not be ended now: tries again at that monotonic time. */
 void session_put_off_token_end(struct session *session, uint64_t until_ms);
+
+/* Why the connection was lost, while that cannot be stored. Without memory it is not kept: only the
+ * history lacks it. Taken once; false: there is none. */
+void session_keep_note(struct session *session, const struct change_note *note);
+bool session_take_note(struct session *session, struct change_note *note);
 
 /* For so long no other Logout is tried: the store has just failed at one. 0: one may be. */
 uint32_t session_logout_wait_ms(const struct session *session, const struct turn *turn);

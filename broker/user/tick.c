@@ -13,6 +13,13 @@ static void expire(struct session *session, struct turn *turn)
     turn_note(turn, "nobody came back", "session.resume_ms", session_resume_ms(turn->limits), 0);
 }
 
+/* That his connection is lost could not be stored. */
+static void detach_again(struct session *session, struct turn *turn)
+{
+    change_detach(session, turn, session->loss_cause);
+    (void)session_take_note(session, &turn->change->note);
+}
+
 void user_tick(struct session *session, struct message *message, struct turn *turn)
 {
     message_destroy(message);
@@ -39,5 +46,5 @@ void user_tick(struct session *session, struct message *message, struct turn *tu
     if (session->status == SESSION_IS_DETACHED)
         expire(session, turn);
     else if (session->status == SESSION_IS_ONLINE && session->conn == 0)
-        change_detach(session, turn, session->loss_cause);
+        detach_again(session, turn);
 }

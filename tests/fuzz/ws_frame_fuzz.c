@@ -103,8 +103,9 @@ static int rule_of_the_size(const struct oracle *oracle, unsigned opcode, uint64
 {
     if (opcode >= 8)
         return 0;
-    bool many = oracle->fragments + 1 > oracle->limits->fragments;
-    return many || oracle->bytes + size > oracle->limits->message_bytes ? -EMSGSIZE : 0;
+    if (oracle->fragments + 1 > oracle->limits->fragments)
+        return -E2BIG;
+    return oracle->bytes + size > oracle->limits->message_bytes ? -EMSGSIZE : 0;
 }
 
 /* A header that libwslay calls wrong, or of which it has not said anything because bytes are

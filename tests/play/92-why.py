@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why was X disconnected: each cause of an end shows in `usherctl why` in words, with who, from where and
-what the limit was; it is there after a restart and after kill -9, has its bounds, gives way to everything else
-when there is no room, and shows nobody's bytes as anything but text."""
-
-import json
-import subprocess
+"""Why was X disconnected: what `usherctl why` says is there after a restart and after kill -9, has its bounds,
+gives way to everything else when there is no room, and shows nobody's bytes as anything but text. Each reason
+by itself is in 92-why-reasons.py."""
 
 from usherplay import (
     Backend,
@@ -14,183 +11,13 @@ from usherplay import (
     check_equal,
     eventually,
     play,
-    program,
     scaled,
 )
 from usherplay.faults import People
-from usherplay.tokens import Key, Keys
+from usherplay.why import ctl, wait_why, why, words
 
 SECONDS = 30
 UNSAVED = 75  # a full map has no room for what waits
-
-
-def ctl(broker, *arguments):
-    done = subprocess.run(
-        [program("usherctl"), "--url", broker.link_url, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def why(broker, user, last=200):
-    """The records, newest first."""
-    code, out, errors = ctl(broker, "--json", "why", user, "--last", str(last))
-    check(code in (0, 1), f"usherctl why: {errors}")
-    return [json.loads(line) for line in out.splitlines()]
-
-
-def words(broker, user):
-    code, out, errors = ctl(broker, "why", user)
-    check_equal(code, 0, f"usherctl why {user}: {errors}")
-    return out
-
-
-def wait_why(broker, user, *texts):
-    """Waits until the newest record says all of that."""
-
-    def told():
-        newest = (why(broker, user) or [{"text": ""}])[0]
-        return all(text in newest["text"] for text in texts) and newest
-
-    return eventually(told, f"why {user} says {texts}: {why(broker, user)[:1]}", SECONDS)
-
-
-def where(client):
-    """As the broker sees it."""
-    return "%s:%s" % client.socket.getsockname()[:2]
-
-
-# --- each cause ----------------------------------------------------------------------------------
-
-
-def scene_login_takeover_logout():
-    with Broker() as broker, Client(broker) as first, Client(broker) as second:
-        first.login("alice", client="game 1.2")
-        record = wait_why(broker, "alice", "logged in from", where(first), "tcp", '"game 1.2"')
-        check_equal((record["kind"], record["cause"]), ("online", "login"), "the first login")
-        second.login("alice", client="game 1.3")
-        first.expect_close("REPLACED")
-        wait_why(broker, "alice", where(second), "displaced the connection from", where(first))
-        text = words(broker, "alice")
-        check("alice is online from " + where(second) in text, f"who is online: {text}")
-        second.ask("logout")
-        second.read_to_end()
-        wait_why(broker, "alice", "logged out", where(second))
-        text = words(broker, "alice")
-        check("alice has no session now" in text, text)
-        check("alice was disconnected" in text and "logged out" in text, text)
-
-
-def scene_kicked():
-    with Broker() as broker, Backend(broker, service="match", instance="m1") as match:
-        with Client(broker) as client:
-            client.login("bob")
-            match.kick("bob", detail="afk")
-            client.expect_close("KICKED")
-            record = wait_why(broker, "bob", "kicked by service match", "m1", '"afk"')
-            check(where(client) in record["text"], f"from where: {record}")
-        with Client(broker) as client:
-            client.login("bob")
-            code, _, errors = ctl(broker, "kick", "bob", "--reason", "moved")
-            check_equal(code, 0, errors)
-            record = wait_why(broker, "bob", "kicked by", '"moved"')
-            print("     " + record["text"])
-
-
-def scene_lost_and_back():
-    with Broker({"session.resume_ms": 3000}) as broker:
-        client = Client(broker)
-        welcome = client.login("carol")
-        client.close()
-        wait_why(broker, "carol", "connection lost", "the client closed the connection")
-        check("is detached" in words(broker, "carol"), "detached")
-        with Client(broker) as again:
-            again.resume(welcome, 0, "carol")
-            wait_why(broker, "carol", "came back to the session", where(again))
-            with Client(broker) as third:
-                third.resume(welcome, 0, "carol")
-                wait_why(broker, "carol", "displaced the connection from", where(again))
-                third.drop()
-        wait_why(broker, "carol", "resume window over", "session.resume_ms is 3000")
-        check_equal(
-            [record["kind"] for record in why(broker, "carol")][:2],
-            ["offline", "detached"],
-            "the last two",
-        )
-
-
-def scene_heartbeat():
-    with Broker({"session.heartbeat_ms": 500}) as broker, Client(broker) as client:
-        client.login("dave")
-        record = wait_why(
-            broker, "dave", "heartbeat lost", "silent for", "session.heartbeat_ms is 500"
-        )
-        check(record["value"] >= 1500, f"silent for {record['value']} ms")
-
-
-def scene_slow_consumer():
-    """Neither one who does not read for long, nor one who asks for more than he reads."""
-    options = {
-        "limits.output_soft_ms": 500,
-        "limits.output_soft_bytes": 4096,
-        "limits.requests_per_second": 0,
-        "limits.requests_per_second_per_source": 0,
-    }
-    with Broker(options) as broker, Client(broker, receive_buffer=4096) as slow:
-        with Client(broker) as fast:
-            slow.login("erin", acks=False)
-            fast.login("frank")
-            payload = b"x" * 30000
-
-            def full():
-                for _ in range(20):
-                    fast.post("send", to="erin", payload=payload, id=0)
-                fast.ping()
-                newest = why(broker, "erin")[0]
-                return "slow consumer" in newest["text"] and newest
-
-            record = eventually(full, "erin is closed", SECONDS)
-            check_equal(record["limit"], "limits.output_soft_ms", "which limit")
-            check("limits.output_soft_ms is 500" in record["text"], record["text"])
-            check(record["value"] > 0, "bytes that waited")
-
-
-def scene_rules():
-    """Broken frames, too many requests: the reason in words, and the limit with its numbers."""
-    with Broker({"limits.requests_per_second": 5, "limits.frame_bytes": 4096}) as broker:
-        with Client(broker) as client:
-            client.login("gina")
-            client.send_bytes(b"\x02\xff\xff")
-            wait_why(broker, "gina", "broke the rules", "not a valid ClientFrame")
-        with Client(broker) as client:
-            client.login("gina")
-            client.send_bytes(b"\xff\xff\x7f")
-            wait_why(broker, "gina", "broke the rules", "limits.frame_bytes is 4096")
-        with Client(broker) as client:
-            client.login("hank")
-            for _ in range(40):
-                client.post("ping", id=0)
-            wait_why(broker, "hank", "limits.requests_per_second is 5", "refused in a row")
-
-
-def scene_token_over():
-    key = Key("EdDSA", "a")
-    options = {"auth.session_ends": "with_token", "auth.skew_ms": 0}
-    with Keys(key) as keys, keys.broker(options) as broker, Client(broker) as client:
-        client.login("iris", token=key.sign("iris", ttl=2))
-        wait_why(broker, "iris", "token expired", where(client))
-        for _ in range(2):
-            with Client(broker) as other:
-                other.post("login", username="iris", token=b"nonsense")
-                other.read_to_end()
-        record = wait_why(broker, "iris", "login refused 2 times", "not a token", "127.0.0.1")
-        check_equal(record["count"], 2, "equal refusals are one record")
-        with Client(broker) as other:
-            other.post("resume", username="iris", epoch=1, secret=b"s" * 16)
-            other.expect_error("RESUME_REJECTED")
-        wait_why(broker, "iris", "resume refused", "another secret")
 
 
 # --- across the ends of the process --------------------------------------------------------------
@@ -346,13 +173,6 @@ def scene_hostile_texts():
 
 
 play(
-    scene_login_takeover_logout,
-    scene_kicked,
-    scene_lost_and_back,
-    scene_heartbeat,
-    scene_slow_consumer,
-    scene_rules,
-    scene_token_over,
     scene_restart_and_kill,
     scene_drain,
     scene_all_that_was_told_is_there,

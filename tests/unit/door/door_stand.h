@@ -89,6 +89,7 @@ static inline struct stand *stand_make(bool own_clock, void (*prepare)(struct op
                                   .logins = stand->logins,
                                   .proof_key = stand->proof_key,
                                   .users_max = stand->options.limits_users,
+                                  .limits = &stand->limits,
                                   .env = stand->hall.env,
                                   .metrics = stand->hall.metrics};
     return stand;

@@ -102,6 +102,7 @@ static void add_result(struct session *session, int result, const struct ws_cont
                        : result == -ENOTSUP  ? "1003"
                        : result == -EILSEQ   ? "1007"
                        : result == -EMSGSIZE ? "1009"
+                       : result == -E2BIG    ? "1009"
                                              : "?";
     add(session, "%s", name);
     if (result > 0) {
@@ -513,10 +514,9 @@ static void limits_may_change_inside_a_message(void **state)
         struct ws_limits first, second;
         int result;
     } rows[] = {
-        {{200, 4}, {200, 4}, 0},         {{200, 4}, {4, 2}, 0},
-        {{200, 4}, {3, 4}, -EMSGSIZE},   {{200, 4}, {2, 4}, -EMSGSIZE},
-        {{200, 4}, {200, 1}, -EMSGSIZE}, {{200, 1}, {200, 4}, 0},
-        {{200, 4}, {0, 0}, -EMSGSIZE},
+        {{200, 4}, {200, 4}, 0},       {{200, 4}, {4, 2}, 0},        {{200, 4}, {3, 4}, -EMSGSIZE},
+        {{200, 4}, {2, 4}, -EMSGSIZE}, {{200, 4}, {200, 1}, -E2BIG}, {{200, 1}, {200, 4}, 0},
+        {{200, 4}, {0, 4}, -EMSGSIZE}, {{200, 4}, {0, 0}, -E2BIG},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         struct ws_reader reader = {0};

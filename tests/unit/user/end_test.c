@@ -80,6 +80,67 @@ static void a_detach_that_is_not_stored_is_tried_again(void **state)
     COUNTED(stage, detached, 1);
 }
 
+/* Silent for so long, when that may be so. */
+static void lose_silent(struct stage *stage, uint64_t conn)
+{
+    struct conn_end_message *end = conn_end_create(conn, LOSS_SILENT);
+    end->limit = "session.heartbeat_ms";
+    end->bound = 30000;
+    end->value = 91234;
+    stage_receive(stage, &end->header);
+}
+
+static void is_noted(struct stage *stage, uint64_t value)
+{
+    const struct change_note *note = &stage->change->note;
+    if (value == 0) {
+        assert_null(note->limit);
+        assert_int_equal(note->bound, 0);
+    } else {
+        assert_string_equal(note->limit, "session.heartbeat_ms");
+        assert_int_equal(note->bound, 30000);
+    }
+    assert_int_equal(note->value, value);
+}
+
+/* What the history is told is the first loss, however often it takes to store it, also of one of
+ * whom nothing else is known; and not of the next. */
+static void a_retry_says_why_the_connection_was_lost(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    lose_silent(stage, 10);
+    for (int i = 0; i < 3; i++) {
+        is_noted(stage, 91234);
+        assert_string_equal(stage->change->event.address, "10.0.0.10:7");
+        stage_commit(stage, -EIO);
+        stage_tick(stage, 0);
+    }
+    is_noted(stage, 91234);
+    stage_commit(stage, 0);
+    stage_resume(stage, 20, 0);
+    stage_commit(stage, 0);
+    stage_conn_end(stage, 20, LOSS_GONE);
+    is_noted(stage, 0);
+    assert_string_equal(stage->change->note.detail, "the client closed the connection");
+    stage_commit(stage, -EIO);
+    stage_tick(stage, 0);
+    assert_string_equal(stage->change->note.detail, "the client closed the connection");
+    stage_commit(stage, -EIO);
+    stage_resume(stage, 30, 0); /* he is back before it is stored */
+    stage_commit(stage, 0);
+    assert_false(stage->session.noted);
+    session_set_details(&stage->session, "", "");
+    assert_null(stage->session.details);
+    lose_silent(stage, 30);
+    stage_commit(stage, -EIO);
+    assert_string_equal(session_address(&stage->session), "");
+    assert_string_equal(session_client(&stage->session), "");
+    stage_tick(stage, 0);
+    is_noted(stage, 91234);
+    stage_commit(stage, -EIO); /* it is freed with the session */
+}
+
 static void who_comes_back_before_the_retry_ends_it(void **state)
 {
     struct stage *stage = *state;
@@ -602,6 +663,7 @@ int main(void)
         stage_test(every_loss_has_its_close_and_its_cause),
         stage_test(the_late_end_of_another_connection_does_nothing),
         stage_test(a_detach_that_is_not_stored_is_tried_again),
+        stage_test(a_retry_says_why_the_connection_was_lost),
         stage_test(who_comes_back_before_the_retry_ends_it),
         stage_test(the_window_ends_the_session),
         stage_test(an_expiry_that_is_not_stored_is_tried_again),
