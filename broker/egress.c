@@ -36,12 +36,12 @@ static void give_up(struct egress *egress, struct runner *runner, const struct t
 {
     const struct limits *limits = egress->limits;
     struct conn_end_message *end = conn_end_create(conn, LOSS_SLOW);
-    end->limit = error == -ENOBUFS  ? "limits.output_bytes"
-                 : error == -EDQUOT ? "limits.output_total_bytes"
-                                    : "limits.memory_bytes";
-    end->bound = error == -ENOBUFS  ? limits_output_bytes(limits)
-                 : error == -EDQUOT ? limits_output_total_bytes(limits)
-                                    : limits_memory_bytes(limits);
+    if (error == -ENOBUFS)
+        conn_end_blame(end, "limits.output_bytes", limits_output_bytes(limits), 0);
+    else if (error == -EDQUOT)
+        conn_end_blame(end, "limits.output_total_bytes", limits_output_total_bytes(limits), 0);
+    else
+        conn_end_blame(end, "limits.memory_bytes", limits_memory_bytes(limits), 0);
     egress_post(egress, runner, turn->self, &end->header);
 }
 

@@ -15,19 +15,13 @@
 
 enum { BATCHES_PER_SAMPLE = 64 };
 
-static void blame_memory(const struct ingress *ingress, struct conn_end_message *end)
-{
-    end->limit = "limits.memory_bytes";
-    end->bound = limits_memory_bytes(ingress->limits);
-}
-
 /* Frames that could not be kept: what comes after them must not be handled as if they had been, so
  * the connection is lost to the session. */
 static void lose_connection(struct ingress *ingress, struct thread *thread, conn_handle conn,
                             uint64_t owner)
 {
     struct conn_end_message *end = conn_end_create(conn, LOSS_GONE);
-    blame_memory(ingress, end);
+    conn_end_blame(end, "limits.memory_bytes", limits_memory_bytes(ingress->limits), 0);
     /* If its session has ended, so has the connection. */
     scheduler_tell(ingress->scheduler, &thread->runner, owner, &end->header);
     net_consumed(ingress->egress->net, conn);
@@ -91,38 +85,28 @@ static void explain(const struct ingress *ingress, conn_handle conn, enum conn_e
     end->detail = loss.fault;
     switch (why) {
     case CONN_FRAME_TOO_LARGE:
-        end->limit = "limits.frame_bytes";
-        end->bound = limits_frame_bytes(limits);
+        conn_end_blame(end, "limits.frame_bytes", limits_frame_bytes(limits), 0);
         break;
     case CONN_SILENT:
-        end->limit = "session.heartbeat_ms";
-        end->bound = session_heartbeat_ms(limits);
-        end->value = loss.silent_ms;
+        conn_end_blame(end, "session.heartbeat_ms", session_heartbeat_ms(limits), loss.silent_ms);
         break;
     case CONN_SLOW:
-        end->limit = "limits.output_soft_ms";
-        end->bound = limits_output_soft_ms(limits);
-        end->value = loss.output_bytes;
+        conn_end_blame(end, "limits.output_soft_ms", limits_output_soft_ms(limits),
+                       loss.output_bytes);
         break;
     case CONN_EVICTED:
-        end->limit = "limits.output_total_bytes";
-        end->bound = limits_output_total_bytes(limits);
-        end->value = loss.output_bytes;
+        conn_end_blame(end, "limits.output_total_bytes", limits_output_total_bytes(limits),
+                       loss.output_bytes);
         break;
     case CONN_CROWDING:
-        blame_memory(ingress, end);
-        end->value = loss.output_bytes;
-        break;
     case CONN_STARVED:
-        blame_memory(ingress, end);
+        conn_end_blame(end, "limits.memory_bytes", limits_memory_bytes(limits), loss.output_bytes);
         break;
     case CONN_FRAGMENTS:
-        end->limit = "ws.fragments";
-        end->bound = ws_fragments(limits);
+        conn_end_blame(end, "ws.fragments", ws_fragments(limits), 0);
         break;
     case CONN_CONTROL_FLOOD:
-        end->limit = "ws.control_per_second";
-        end->bound = ws_control_per_second(limits);
+        conn_end_blame(end, "ws.control_per_second", ws_control_per_second(limits), 0);
         break;
     default:
         break;

@@ -114,3 +114,10 @@ struct conn_end_message *conn_end_create(uint64_t conn, enum loss loss)
     end->bound = end->value = 0;
     return end;
 }
+
+void conn_end_blame(struct conn_end_message *end, const char *limit, uint64_t bound, uint64_t value)
+{
+    end->limit = limit;
+    end->bound = bound;
+    end->value = value;
+}

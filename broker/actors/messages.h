@@ -160,6 +160,10 @@ struct conn_end_message {
 /* Zeroed but for what is given. */
 struct conn_end_message *conn_end_create(uint64_t conn, enum loss loss);
 
+/* That limit was the reason. */
+void conn_end_blame(struct conn_end_message *end, const char *limit, uint64_t bound,
+                    uint64_t value);
+
 struct writable_message {
     struct message header;
     uint64_t conn;
