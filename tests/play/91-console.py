@@ -321,7 +321,7 @@ def enter_token(text):
 def scene_token():
     with console("user/alice", token=None) as world:
         browser.until(".page", "online")
-        browser.until(".page", "may look and not change")  # without any token file
+        browser.until(".page", "Without a token one may look and not change")
         check_equal(browser.text(".card .buttons"), "", "buttons for who may look alone")
         world.token, world.view_token = "change-me", "look-at-me"
         browser.until("dialog", "shows nothing without its token")
@@ -894,6 +894,32 @@ SHOWN = {
 }
 
 
+# Tables whose heads do not stand over their columns, as when one of the two is hidden.
+ASKEW = """
+    return [...document.querySelectorAll('table')].filter((table) => {
+        const [head, row] = [table.tHead.rows[0], table.tBodies[0].rows[0]].map((row) =>
+            [...(row?.cells ?? [])].map((cell) => cell.getBoundingClientRect())
+                .filter((box) => box.width > 0).map((box) => Math.round(box.left)).join());
+        return row && !table.querySelector('.empty') && head !== row;
+    }).map((table) => table.closest('.scroll').ariaLabel);"""
+TAB_SHOWN = """
+    const box = document.querySelector('nav [aria-current]').getBoundingClientRect();
+    return box.left >= -1 && box.right <= innerWidth + 1 || [box.left, box.right];"""
+# Figures to the right of what a table shows; lists of many columns may go on there.
+UNSEEN = """
+    const short = ['Ends and refusals by reason', 'Memory budget by kind', 'Queues and levels',
+        'Figures of friends'];
+    return [...document.querySelectorAll('.scroll')].filter((box) => short.includes(box.ariaLabel)
+        && box.scrollWidth > box.clientWidth + 1).map((box) => box.ariaLabel);"""
+# Links that do not stand on the line of what is beside them.
+HIGH = """
+    return [...document.querySelectorAll('td a')].filter((link) => {
+        const [text, cell] = [link.firstChild, link.closest('td')].map((part) =>
+            part.getBoundingClientRect());
+        return Math.abs(text.top + text.bottom - cell.top - cell.bottom) > 12;
+    }).map((link) => link.textContent);"""
+
+
 def scene_narrow():
     with console():
         browser.size(360, 740)
@@ -906,6 +932,12 @@ def scene_narrow():
             width = browser.script("return document.documentElement.scrollWidth")
             check(width <= 360, f"#/{page} is {width} wide on a screen of 360")
             check_equal(browser.script(CUT), [], f"tables of #/{page} that are cut without a hint")
+            check_equal(
+                browser.script(ASKEW), [], f"columns of #/{page} that stand beside their heads"
+            )
+            check_equal(browser.script(TAB_SHOWN), True, f"the tab of #/{page} is on the screen")
+            unseen = browser.script(UNSEEN) if page in ("", "friends") else []
+            check_equal(unseen, [], f"figures of #/{page} that nobody sees without scrolling")
             browser.shoot("narrow-" + page.replace("/", "-"), whole=True)
             browser.size(360, 740)
         browser.size(1360, 900)
@@ -935,6 +967,7 @@ def scene_thumb():
                 browser.until(".page", SHOWN[page])
                 wide = browser.script("return document.documentElement.scrollWidth")
                 check(wide <= width, f"#/{page} is {wide} wide on a screen of {width}")
+                check_equal(browser.script(HIGH), [], f"links of #/{page} above their line")
                 if width <= 768:
                     check_equal(
                         browser.script(SMALL), [], f"too small a target of #/{page} at {width}"

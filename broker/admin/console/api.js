@@ -20,6 +20,13 @@ export class ApiError extends Error {
 
 const KINDS = { 401: "token", 403: "view", 404: "missing", 503: "unavailable" };
 
+// Why a page offers nothing that changes anything.
+export function lookingOnly(what) {
+    return token()
+        ? `This token may look and not change; ${what} needs the other one.`
+        : `Without a token one may look and not change; ${what} needs that of admin.token_file.`;
+}
+
 export function token() {
     try {
         return sessionStorage.getItem(TOKEN_KEY) || "";

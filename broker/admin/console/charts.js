@@ -5,6 +5,7 @@
 // A canvas tells a screen reader nothing; the legend beside it is the same in words.
 
 import { el, fill, setText } from "./dom.js";
+import { bytes } from "./format.js";
 
 const HEIGHT = 170;
 const WINDOW_LEAST_S = 60;
@@ -14,6 +15,8 @@ const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3]]; // lines differ without their
 const STEPS = Array.from({ length: 13 }, (_, power) =>
     [1, 2, 5].map((step) => step * 10 ** power),
 ).flat();
+
+const BINARY = Array.from({ length: 41 }, (_, power) => 2 ** power); // of bytes: 512 KiB, 1 MiB
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -180,7 +183,7 @@ export class Chart {
                     ...axis,
                     size: 62,
                     space: 34,
-                    incrs: STEPS,
+                    incrs: this.format === bytes ? BINARY : STEPS,
                     ...(this.logarithmic ? decades(axis.grid) : {}),
                     values: (plot, ticks) =>
                         ticks.map((tick) => (tick === null ? "" : this.format(tick))),

@@ -75,14 +75,19 @@ export function pill(text, kind) {
     return el("span", { class: `pill pill-${kind}` }, text);
 }
 
-// columns: [{head, cell(row), number: bool, key(row)?}]. Rows are replaced as a whole, and the
-// focus stays on the row's link of the same text, so that a refresh does not throw anybody out.
+function classOf(column) {
+    return [column.number ? "number" : "", column.class || ""].join(" ").trim() || null;
+}
+
+// columns: [{head, cell(row), number: bool, class?}]. A class is the head's, too: what is hidden where
+// it is narrow takes its head along. Rows are replaced as a whole, and the focus stays on the row's
+// link of the same text, so that a refresh does not throw anybody out.
 export class Table {
     constructor({ columns, empty, label }) {
         this.columns = columns;
         this.empty = empty;
         const heads = columns.map((column) =>
-            el("th", { scope: "col", class: column.number ? "number" : null }, column.head),
+            el("th", { scope: "col", class: classOf(column) }, column.head),
         );
         this.body = el("tbody");
         this.element = el(
@@ -122,15 +127,7 @@ export class Table {
 
     row(row) {
         const cells = this.columns.map((column) =>
-            el(
-                "td",
-                {
-                    class:
-                        [column.number ? "number" : "", column.class || ""].join(" ").trim() ||
-                        null,
-                },
-                column.cell(row),
-            ),
+            el("td", { class: classOf(column) }, column.cell(row)),
         );
         return el("tr", {}, cells);
     }

@@ -33,7 +33,7 @@ export class Friends {
             label: "Figures of friends",
             empty: "Nobody watches anybody.",
             columns: [
-                { head: "What", cell: (row) => row.text },
+                { head: "What", class: "words", cell: (row) => row.text },
                 { head: "Here", number: true, cell: (row) => row.recent },
                 { head: "In all", number: true, cell: (row) => count(row.all) },
             ],
@@ -44,7 +44,7 @@ export class Friends {
             el(
                 "p",
                 { class: "hint" },
-                "\u201cHere\u201d: while this page looked on, ten minutes at most. ",
+                "\u201cHere\u201d: while this page looked on, an hour at most. ",
                 "With friends.mode off all of it stays 0.",
             ),
         );

@@ -225,6 +225,7 @@ class Console {
         for (const link of document.querySelectorAll("nav.pages a")) {
             if (link.getAttribute("href") === here) {
                 link.setAttribute("aria-current", "page");
+                link.scrollIntoView({ block: "nearest", inline: "nearest" });
             } else {
                 link.removeAttribute("aria-current");
             }

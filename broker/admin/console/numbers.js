@@ -4,6 +4,12 @@
 import { Section, Table, el, fill } from "./dom.js";
 import { byName, count, rate, seconds } from "./format.js";
 
+// Where it is narrow a name goes on in the next line, behind one of its words.
+function nameCell({ name }) {
+    const parts = name.split("_").map((part, place) => (place ? [el("wbr"), `_${part}`] : part));
+    return el("code", {}, parts.flat());
+}
+
 export class Numbers {
     constructor(context) {
         this.context = context;
@@ -20,7 +26,7 @@ export class Numbers {
             label: "Counters and gauges",
             empty: "No number matches.",
             columns: [
-                { head: "Name", cell: (row) => el("code", {}, row.name) },
+                { head: "Name", class: "words", cell: nameCell },
                 { head: "Value", number: true, cell: (row) => row.value },
                 { head: "Per second", number: true, cell: (row) => row.rate },
             ],
@@ -32,7 +38,7 @@ export class Numbers {
             label: "Histograms",
             empty: "The broker shows none.",
             columns: [
-                { head: "Name", cell: (row) => el("code", {}, row.name) },
+                { head: "Name", class: "words", cell: nameCell },
                 { head: "p50", number: true, cell: as("p50") },
                 { head: "p90", number: true, cell: as("p90") },
                 { head: "p99", number: true, cell: as("p99") },

@@ -203,7 +203,7 @@ export class Overview {
             label: "Memory budget by kind",
             empty: "This broker has no budget.",
             columns: [
-                { head: "What", cell: (row) => row.text },
+                { head: "What", class: "words", cell: (row) => row.text },
                 { head: "", class: "bar", cell: barOf },
                 { head: "Bytes", number: true, cell: (row) => bytes(row.value) },
                 { head: "Of the limit", number: true, cell: (row) => percent(row.share * 100) },
@@ -245,7 +245,7 @@ export class Overview {
             label: "Ends and refusals by reason",
             empty: "Nobody has left and nobody was refused.",
             columns: [
-                { head: "Why", cell: (row) => row.text },
+                { head: "Why", class: "words", cell: (row) => row.text },
                 { head: "", class: "bar", cell: barOf },
                 { head: "Here", number: true, cell: (row) => count(row.recent) },
                 { head: "In all", number: true, cell: (row) => count(row.all) },
@@ -265,7 +265,7 @@ export class Overview {
             label: "Queues and levels",
             empty: "The broker shows no levels.",
             columns: [
-                { head: "What", cell: (row) => words(row.name) },
+                { head: "What", class: "words", cell: (row) => words(row.name) },
                 { head: "Now", number: true, cell: (row) => byName(row.name, row.now) },
                 { head: "Peak here", number: true, cell: (row) => byName(row.name, row.peak) },
             ],
@@ -303,7 +303,7 @@ export class Overview {
         this.servicesTable = new Table({
             label: "Services and their instances",
             empty: "No backend is linked.",
-            columns: serviceColumns(this.context),
+            columns: serviceColumns(this.context).slice(0, -1), // all of them on its page
         });
         fill(this.services.body, this.servicesTable.element);
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One room: what it is, what it does, who is in it, and its end.
 
-import { get, query, roomPath } from "./api.js";
+import { get, lookingOnly, query, roomPath } from "./api.js";
 import { Chart } from "./charts.js";
 import { askClose } from "./dialogs.js";
 import { Section, Table, el, fill, pill, setText, userLink } from "./dom.js";
@@ -33,11 +33,7 @@ export class Room {
             "Close\u2026",
         );
         this.actions = el("div", { class: "buttons", hidden: true }, this.close);
-        this.looking = el(
-            "p",
-            { class: "hint", hidden: true },
-            "This token may look and not change; closing needs the other one.",
-        );
+        this.looking = el("p", { class: "hint", hidden: true });
         this.facts = new Section("Room");
         this.list = el("dl", { class: "facts" });
         fill(this.facts.body, this.list, this.actions, this.looking, this.done);
@@ -131,6 +127,7 @@ export class Room {
         const may = this.context.mayChange();
         this.actions.hidden = !may || !this.room;
         this.looking.hidden = may || !this.room;
+        setText(this.looking, lookingOnly("closing it"));
         if (!this.room) {
             fill(this.list, el("dt", {}, "State"), el("dd", {}, pill("not open", "none")));
             return;

@@ -23,6 +23,7 @@ export function serviceColumns(context) {
         { head: "Service", cell: (row) => el("bdi", { class: "strong" }, row.name) },
         {
             head: "Instance",
+            class: "words",
             cell: (row) =>
                 row.instance === null ? pill("no instance", "bad") : el("bdi", {}, row.instance),
         },

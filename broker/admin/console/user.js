@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One user: the session, what happened to it, and what an operator may do about it.
 
-import { get, userPath } from "./api.js";
+import { get, lookingOnly, userPath } from "./api.js";
 import { askKick, askPush } from "./dialogs.js";
 import { Section, Table, el, fill, roomLink, setText } from "./dom.js";
 import { age, byName, count, time } from "./format.js";
@@ -31,11 +31,7 @@ export class User {
             "Kick\u2026",
         );
         this.actions = el("div", { class: "buttons", hidden: true }, this.push, this.kick);
-        this.looking = el(
-            "p",
-            { class: "hint", hidden: true },
-            "This token may look and not change; kick and push need the other one.",
-        );
+        this.looking = el("p", { class: "hint", hidden: true });
         this.facts = new Section("Session");
         this.list = el("dl", { class: "facts" });
         fill(this.facts.body, this.list, this.actions, this.looking, this.done);
@@ -84,8 +80,12 @@ export class User {
             "div",
             { class: "page" },
             el("h1", { class: "name" }, el("bdi", {}, user)),
-            el("div", { class: "grid" }, this.facts.element, this.past.element),
-            el("div", { class: "grid" }, this.rooms.element, this.timeline.element),
+            el(
+                "div",
+                { class: "grid sides" },
+                el("div", { class: "side" }, this.facts.element, this.rooms.element),
+                el("div", { class: "side" }, this.past.element, this.timeline.element),
+            ),
             this.trace.section.element,
         );
     }
@@ -153,6 +153,7 @@ export class User {
         const may = this.context.mayChange();
         this.actions.hidden = !may || !this.session;
         this.looking.hidden = may || !this.session;
+        setText(this.looking, lookingOnly("a kick or a push"));
         if (!this.session) {
             fill(this.list, el("dt", {}, "State"), el("dd", {}, statePill("no session")));
             return;
