@@ -135,7 +135,7 @@ static void apply_arguments(struct load *load, int argc, char **argv)
         else if (strcmp(argument, "--set") == 0 || strcmp(argument, "--config") == 0)
             fail_usage(load, argument, "its value is missing");
         else
-            fail_usage(load, argument, "unknown argument");
+            fail_usage(load, argument, "unknown argument; options are set by --set KEY=VALUE");
     }
 }
 

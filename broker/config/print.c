@@ -45,7 +45,7 @@ void config_describe_option(const struct option_row *row, FILE *to)
                 fputc(*word, to);
         break;
     case OPTION_TEXT_LIST:
-        fprintf(to, "up to %zu items, each ", option_items_max(row));
+        fprintf(to, "up to %zu items, commas between them, each ", option_items_max(row));
         describe_text(row, "a text", to);
         break;
     }

@@ -61,6 +61,11 @@ static void whoami(const struct usher_backend_call *call)
     reply(call, STATUS_OK, text, (size_t)size);
 }
 
+static void reply_text(const struct usher_backend_call *call, unsigned status, const char *text)
+{
+    reply(call, status, text, strlen(text));
+}
+
 /* call->redelivered warns that another instance may have done this call before it died. To echo
  * twice does no harm; to pay twice would. */
 static void on_call(void *context, const struct usher_backend_call *call)
@@ -72,7 +77,7 @@ static void on_call(void *context, const struct usher_backend_call *call)
     else if (strcmp(call->method, "whoami") == 0)
         whoami(call);
     else
-        reply(call, STATUS_NOT_FOUND, NULL, 0);
+        reply_text(call, STATUS_NOT_FOUND, "methods: echo, reverse, whoami");
 }
 
 /* Each change once and in order, also over a restart of the broker. */

@@ -320,7 +320,7 @@ test("what a handler throws or gives becomes a status, and a problem where it is
             [500, ""],
             [0, "A"],
             [0, ""],
-            [404, ""],
+            [404, "no such method"],
         ],
     );
     assert.deepEqual(problems.map(([method]) => method).sort(), [

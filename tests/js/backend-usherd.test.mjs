@@ -114,7 +114,7 @@ test("statuses, and methods that nobody handles", async () => {
         ann.call("statuses", method).catch(({ status, payload }) => [status, text(payload)]);
     assert.deepEqual(await statusOf("no"), [7, "seven"]);
     assert.deepEqual(await statusOf("broken"), [500, ""]);
-    assert.deepEqual(await statusOf("none"), [404, ""]);
+    assert.deepEqual(await statusOf("none"), [404, "no such method"]);
     await arena.close();
 });
 

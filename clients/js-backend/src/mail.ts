@@ -216,7 +216,7 @@ export class Mail {
         const end = this.ender(link, seq, from.call);
         const handler = this.methods.get(from.method) ?? this.other;
         if (!handler) {
-            end({ status: STATUS_NO_METHOD });
+            end({ status: STATUS_NO_METHOD, payload: "no such method" });
             return;
         }
         const call = new OwnCall(from, () => {

@@ -39,7 +39,7 @@ def parse(url: str) -> Target:
     """ipc://PATH, tcp://HOST:PORT, tcp://[ADDRESS]:PORT. ValueError."""
     scheme, found, rest = url.partition("://")
     if not found or len(url.encode()) > URL_BYTES_MAX or "\0" in url:
-        raise ValueError(f"no URL of a link: {url!r}")
+        raise ValueError(f"not a link: {url!r}; it is ipc://PATH or tcp://HOST:PORT")
     if scheme == "ipc" and rest:
         return Target(path=rest)
     host, _, port = rest.rpartition(":")
@@ -48,7 +48,7 @@ def parse(url: str) -> Target:
     elif ":" in host:
         host = ""
     if scheme != "tcp" or not host or not (port.isascii() and port.isdigit()):
-        raise ValueError(f"neither ipc://PATH nor tcp://HOST:PORT: {url!r}")
+        raise ValueError(f"not a link: {url!r}; it is ipc://PATH or tcp://HOST:PORT")
     if not 0 < int(port) < 65536:
         raise ValueError(f"a port is 1 to 65535: {url!r}")
     return Target(host=host, port=int(port))

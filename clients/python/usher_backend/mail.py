@@ -208,7 +208,7 @@ class Mail:
         handler = self.methods.get(call.method, self.on_call)
         if handler is None:
             log.warning("nobody handles the method %.128r", call.method)
-            return STATUS_NO_METHOD, b""
+            return STATUS_NO_METHOD, b"no such method"
         try:
             reply = handler(call)
             return 0, packed(await reply if isinstance(reply, Awaitable) else reply)

@@ -249,6 +249,16 @@ static void test_usage(void **state)
     load(&run, "--set", "limits.users", NULL);
     assert_int_equal(run.result, CONFIG_USAGE);
     options_fini(&run.options);
+    load(&run, "--port", "7401", NULL);
+    expect_said(&run, "--port: unknown argument; options are set by --set KEY=VALUE");
+    options_fini(&run.options);
+}
+
+/* Who has a line for each item learns what stands between them. */
+static void test_a_list_says_how_it_is_divided(void **state)
+{
+    (void)state;
+    expect_set("rooms.classes=a:* join=any\nb:* join=any", 78, "64 items, commas between them");
 }
 
 static void test_unknown_keys(void **state)
@@ -944,6 +954,7 @@ int main(void)
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_a_list_says_how_it_is_divided),
         cmocka_unit_test(test_unknown_keys),
         cmocka_unit_test(test_yaml),
         cmocka_unit_test(test_yaml_faults),
