@@ -107,6 +107,7 @@ int usher_client_create(const struct usher_options *options, struct usher_client
     made->next_id = 1;
     made->frame_bytes_max = FRAME_BYTES_MAX_UNKNOWN;
     made->options = *options;
+    stored_init(&made->stored, options->last_mid);
     if (!take_place(made)) {
         free(made);
         return -EINVAL;
@@ -141,6 +142,7 @@ void usher_client_destroy(struct usher_client *client)
     requests_fini(&client->requests);
     rooms_fini(&client->rooms);
     friends_fini(&client->friends);
+    stored_fini(&client->stored);
     events_fini(&client->events);
     free(client->current);
     free((void *)(uintptr_t)client->options.host);
@@ -232,6 +234,16 @@ static bool has_seq(const struct usher_event *event)
     return event->type == USHER_MESSAGE || (event->type == USHER_ERROR && event->seq != 0);
 }
 
+/* A mid counts in each epoch, a seq in its own. */
+static void processed(struct usher_client *client, const struct usher_event *event)
+{
+    stored_leave(&client->stored, event->mid);
+    if (event->epoch == client->epoch && event->seq <= client->received_seq &&
+        event->seq > client->processed_seq)
+        client->processed_seq = event->seq;
+    client->processed_seq = stored_settle(&client->stored, client->processed_seq);
+}
+
 /* The program is done with the event given before. */
 static void leave_current(struct usher_client *client)
 {
@@ -239,10 +251,8 @@ static void leave_current(struct usher_client *client)
     if (node == NULL)
         return;
     client->current = NULL;
-    if (has_seq(&node->event) && node->event.epoch == client->epoch &&
-        node->event.seq <= client->received_seq && node->event.seq > client->processed_seq &&
-        !client->options.manual_acks)
-        client->processed_seq = node->event.seq;
+    if (has_seq(&node->event) && !client->options.manual_acks)
+        processed(client, &node->event);
     free(node);
 }
 
@@ -316,6 +326,7 @@ static int ask(struct usher_client *client, bool answered, uint64_t timeout_ms,
     if (result < 0)
         return result;
     request->transient = frame->body == CLIENT_SEND && frame->send.transient;
+    request->stored = frame->body == CLIENT_SEND && frame->send.keep_s != 0;
     frame->id = request->id;
     result = client_frame_write(&request->frame, frame, frame_bytes_max);
     return client_submit(client, request, result, id);
@@ -349,6 +360,25 @@ int usher_send(struct usher_client *client, const char *to, const void *payload,
                size_t payload_size, enum usher_until until, uint64_t *id)
 {
     return send_request(client, true, to, (struct bytes){payload, payload_size}, until, id);
+}
+
+int usher_send_stored(struct usher_client *client, const char *to, const void *payload,
+                      size_t payload_size, uint32_t keep_s, uint64_t tag, uint64_t *id)
+{
+    struct client_frame frame = {.body = CLIENT_SEND,
+                                 .send = {.to = bytes_of_text(to),
+                                          .payload = {payload, payload_size},
+                                          .keep_s = keep_s,
+                                          .tag = tag}};
+    if (to == NULL || (payload == NULL && payload_size > 0) || keep_s == 0)
+        return -EINVAL;
+    return ask(client, true, client->options.request_timeout_ms, &frame, client->frame_bytes_max,
+               id);
+}
+
+uint64_t usher_last_mid(const struct usher_client *client)
+{
+    return client->stored.processed;
 }
 
 int usher_post(struct usher_client *client, const char *to, const void *payload,
@@ -417,7 +447,8 @@ int usher_ack(struct usher_client *client, uint64_t seq)
     if (!client->options.manual_acks || seq > client->received_seq)
         return -EINVAL;
     if (seq > client->processed_seq) {
-        client->processed_seq = seq;
+        stored_leave_marked(&client->stored, seq);
+        client->processed_seq = stored_settle(&client->stored, seq);
         session_flush(client);
     }
     return 0;

@@ -69,6 +69,8 @@ static struct event_node *decode_welcome(const struct broker_frame *frame)
     node->event.frame_bytes_max = (uint32_t)frame->number[WELCOME_FRAME_BYTES_MAX];
     node->event.time_ms = frame->number[WELCOME_TIME_MS];
     node->event.node = fill_text(&filler, node_name);
+    node->event.stored = (enum usher_replay)(uint32_t)frame->number[WELCOME_STORED];
+    node->event.stored_messages = (uint32_t)frame->number[WELCOME_STORED_MESSAGES];
     return node;
 }
 
@@ -89,6 +91,7 @@ static struct event_node *decode_message(const struct broker_frame *frame)
     node->event.payload_size = payload.size;
     node->event.time_ms = frame->number[MESSAGE_TIME_MS];
     node->event.redelivered = frame->number[MESSAGE_REDELIVERED] != 0;
+    node->event.mid = frame->number[MESSAGE_MID];
     return node;
 }
 
@@ -100,6 +103,7 @@ static struct event_node *decode_done(const struct broker_frame *frame)
     node->event.epoch = frame->number[DONE_EPOCH];
     node->event.dropped = frame->number[DONE_DROPPED] != 0;
     node->event.offset = frame->number[DONE_OFFSET];
+    node->event.mid = frame->number[DONE_MID];
     return node;
 }
 

@@ -36,6 +36,7 @@ static const struct name ERROR_NAMES[] = {
     {USHER_ERROR_ROOM_FULL, "ROOM_FULL", "try another room"},
     {USHER_ERROR_NOT_MEMBER, "NOT_MEMBER", "join the room"},
     {USHER_ERROR_NOT_SENT, "NOT_SENT", "send it again"},
+    {USHER_ERROR_NOT_STORED, "NOT_STORED", "upgrade the broker"},
     {USHER_ERROR_NO_ANSWER, "NO_ANSWER", "find out whether it was done before doing it again"},
 };
 

@@ -23,7 +23,8 @@
  *
  * Duplicates: within one epoch a message counts only if its seq is higher than all before it. So
  * a message that still waits in the event queue when the session is resumed, and comes again, is
- * given once. A transient message has no number, and is never a repetition. */
+ * given once. A transient message has no number, and is never a repetition. A stored one has a
+ * number of its own, which holds over all epochs (stored.c). */
 
 enum {
     READ_BYTES = TLS_RECORD_BYTES_MAX, /* or poll would not tell of the rest of a record */
@@ -54,6 +55,8 @@ static void begin_epoch(struct usher_client *client, struct usher_event *welcome
     client->received_seq = welcome->seq > 0 ? welcome->seq - 1 : 0;
     client->processed_seq = client->received_seq;
     client->acked_seq = client->received_seq;
+    client->missed = 0;
+    stored_begin_epoch(&client->stored, client->options.manual_acks);
 }
 
 /* The old one: its numbers and what it was asked go on. */
@@ -67,6 +70,8 @@ static void continue_epoch(struct usher_client *client, const struct usher_event
     client->received_seq = welcome->seq - 1;
     client->processed_seq = client->received_seq;
     client->acked_seq = client->received_seq;
+    client->missed = 0;
+    stored_begin_epoch(&client->stored, client->options.manual_acks);
 }
 
 /* Everything that a connection's greeting settles, in one place. */
@@ -137,6 +142,25 @@ static void receive_refusal(struct usher_client *client, struct event_node *node
 
 /* --- online ----------------------------------------------------------------------------------- */
 
+/* Its place in the session. True: it is for the program. */
+static bool take_number(struct usher_client *client, struct usher_event *event)
+{
+    uint64_t after_seq = client->received_seq;
+    client->missed += event->seq - after_seq - 1;
+    client->received_seq = event->seq;
+    if (event->mid != 0 && !stored_take(&client->stored, after_seq, event->seq, event->mid)) {
+        client->processed_seq = stored_settle(&client->stored, client->processed_seq);
+        return false;
+    }
+    if (event->mid != 0 && client->options.manual_acks)
+        stored_mark(&client->stored, event->seq, event->mid);
+    event->id = 0;
+    event->epoch = client->epoch;
+    event->missed = client->missed;
+    client->missed = 0;
+    return true;
+}
+
 /* A number that was there before is a repetition, and not for the program. */
 static void receive_message(struct usher_client *client, struct event_node *node)
 {
@@ -147,31 +171,30 @@ static void receive_message(struct usher_client *client, struct event_node *node
         events_push(&client->events, node);
         return;
     }
-    if (node->event.seq <= client->received_seq) {
+    if (node->event.seq > client->received_seq && take_number(client, &node->event))
+        events_push(&client->events, node);
+    else
         free(node);
-        return;
-    }
-    node->event.id = 0;
-    node->event.epoch = client->epoch;
-    node->event.missed = node->event.seq - client->received_seq - 1;
-    client->received_seq = node->event.seq;
-    events_push(&client->events, node);
 }
 
 /* In the place of a message that this client will not hold; nobody misses a transient one. */
 static void tell_passed_message(struct usher_client *client, const struct broker_head *head,
                                 struct event_node *node)
 {
-    if (head->seq <= client->received_seq) {
-        free(node);
-        return;
-    }
-    node->event.id = 0;
     node->event.seq = head->seq;
-    node->event.epoch = client->epoch;
-    node->event.missed = head->seq - client->received_seq - 1;
-    client->received_seq = head->seq;
-    events_push(&client->events, node);
+    if (head->seq > client->received_seq && take_number(client, &node->event))
+        events_push(&client->events, node);
+    else
+        free(node);
+}
+
+/* A broker of before stored messages took it for one that is not, and that is no success. */
+static void tell_not_stored(struct usher_event *event)
+{
+    event->type = USHER_ERROR;
+    event->code = USHER_ERROR_NOT_STORED;
+    event->epoch = 0;
+    event->detail = "the broker is of a version that stores none: it was sent, and may be lost";
 }
 
 /* An answer to nothing is dropped: its request may have timed out here, or in an earlier life. */
@@ -191,6 +214,8 @@ static void receive_answer(struct usher_client *client, struct event_node *node)
         rooms_refused(client, request, node);
         return;
     }
+    if (node->event.type == USHER_DONE && request->stored && node->event.mid == 0)
+        tell_not_stored(&node->event);
     if (node->event.type != USHER_ERROR)
         friends_taken(&client->friends, request->wire_id);
     bool reminds = request->reminds;

@@ -17,6 +17,7 @@ struct request {
     uint64_t deadline_ms; /* 0: none as long as the connection lives */
     uint64_t wire_end;    /* where its last byte is in the connection's output */
     bool transient;       /* goes over this connection or not at all */
+    bool stored;          /* its Done bears a mid */
     struct room *room;    /* that it is about; NULL: none */
     bool joins;           /* it is a Join: asked again over each connection */
     bool held;            /* until its room is joined */

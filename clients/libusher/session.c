@@ -335,7 +335,8 @@ static int append_resume(struct usher_client *client)
                    .epoch = client->epoch,
                    .secret = {client->secret, client->secret_bytes},
                    .last_seq = client->hello_last_seq,
-                   .received_seq = client->received_seq},
+                   .received_seq = client->received_seq,
+                   .last_mid = client->stored.processed},
     };
     struct buffer positions = {0};
     int result = rooms_positions(&client->rooms, &positions, &frame.resume.rooms);
@@ -376,7 +377,8 @@ static int append_login(struct usher_client *client, const struct usher_token *t
         .login = {.username = bytes_of_text(client->options.username),
                   .token = {token->data, token->size},
                   .client = bytes_of_text(client->options.client),
-                  .acks = client->options.acks},
+                  .acks = client->options.acks,
+                  .last_mid = client->stored.processed},
     };
     return client_frame_write(&client->connection.output, &frame, CONTROL_BYTES_MAX);
 }

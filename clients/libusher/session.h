@@ -11,6 +11,7 @@
 #include "libusher/friends.h"
 #include "libusher/requests.h"
 #include "libusher/rooms.h"
+#include "libusher/stored.h"
 #include "libusher/url.h"
 #include "usher.h"
 
@@ -39,6 +40,7 @@ struct usher_client {
     struct requests requests;
     struct rooms rooms;
     struct friends friends;
+    struct stored stored;
     struct event_queue events;
     struct event_node *current; /* given to the program, owned until it leaves it */
     uint64_t next_id;
@@ -50,6 +52,7 @@ struct usher_client {
     uint64_t received_seq;  /* the last message that came */
     uint64_t processed_seq; /* the last message that the program is done with */
     uint64_t acked_seq;     /* the last acknowledgement written */
+    uint64_t missed;        /* before what comes next, in front of what was not for the program */
     bool logging_out;
     bool token_refused; /* the last one; another is asked for once */
 

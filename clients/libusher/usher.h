@@ -85,6 +85,10 @@ struct usher_options {
      * tls://HOST[:PORT] (7443), ws://HOST[:PORT][/PATH] (80, /usher) or wss://HOST[:PORT][/PATH]
      * (443, /usher). NULL: what these say. With `tls` it must be tls or wss. */
     const char *url;
+
+    /* The highest mid of a stored message that this program has processed, also in an earlier life:
+     * what usher_last_mid said then. No stored message up to it comes again. 0: not known. */
+    uint64_t last_mid;
 };
 
 /* Fills in the defaults: 127.0.0.1:7400, reconnecting, no acks. */
@@ -93,20 +97,21 @@ USHER_API void usher_options_init(struct usher_options *options);
 /* --- events ----------------------------------------------------------------------------------- */
 
 enum usher_event_type {
-    USHER_WELCOME = 1, /* online: epoch, seq (the first to come), replay, resume_ms, time_ms */
-    USHER_MESSAGE,     /* seq, from or service, payload, redelivered, missed, time_ms. One that is
-                          transient has seq 0 and is not acknowledged */
-    USHER_DONE,        /* positive answer: id, epoch (of the receiver; 0 with `dropped`, where it is
-                          not known), dropped; to usher_publish: offset */
-    USHER_REPLY,       /* a service's answer: id, code (its status, 0 is success), payload */
-    USHER_ERROR,       /* negative answer: id, code (enum usher_error), detail, retry_after_ms.
-                          With a seq it is no answer but stands for the message of that seq, which
-                          is larger than incoming_frame_bytes_max: code USHER_ERROR_TOO_LARGE.
-                          With a room, for one or more of its messages that are. Without an id: to
-                          what the library asked by itself, or to what wanted no answer */
-    USHER_PONG,        /* answer to usher_ping: id, time_ms */
-    USHER_CLOSE,       /* the broker ends the connection: code (enum usher_close), detail,
-                          retry_after_ms, do_not_return */
+    USHER_WELCOME = 1, /* online: epoch, seq (the first to come), replay, resume_ms, time_ms,
+                          stored, stored_messages */
+    USHER_MESSAGE, /* seq, from or service, payload, redelivered, missed, time_ms; mid of one that
+                      is stored. One that is transient has seq 0 and is not acknowledged */
+    USHER_DONE,    /* positive answer: id, epoch (of the receiver; 0 with `dropped`, where it is
+                      not known), dropped; to usher_publish: offset; to usher_send_stored: mid */
+    USHER_REPLY,   /* a service's answer: id, code (its status, 0 is success), payload */
+    USHER_ERROR,   /* negative answer: id, code (enum usher_error), detail, retry_after_ms.
+                      With a seq it is no answer but stands for the message of that seq, which
+                      is larger than incoming_frame_bytes_max: code USHER_ERROR_TOO_LARGE.
+                      With a room, for one or more of its messages that are. Without an id: to
+                      what the library asked by itself, or to what wanted no answer */
+    USHER_PONG,    /* answer to usher_ping: id, time_ms */
+    USHER_CLOSE,   /* the broker ends the connection: code (enum usher_close), detail,
+                      retry_after_ms, do_not_return */
     USHER_DISCONNECTED, /* error (negative errno), will_retry, retry_after_ms */
     USHER_ROOM, /* how this client stands to a room from here on: room, room_state, detail; and
                    of one that it is in: id (of usher_join, or 0), room_replay, incarnation,
@@ -186,8 +191,10 @@ enum usher_error {
     USHER_ERROR_ROOM_FULL = 19,
     USHER_ERROR_NOT_MEMBER = 20,
     /* Said by this library, not by the broker: */
-    USHER_ERROR_NOT_SENT = -1,  /* certainly not carried out */
-    USHER_ERROR_NO_ANSWER = -2, /* carried out or not, nobody will tell */
+    USHER_ERROR_NOT_SENT = -1,   /* certainly not carried out */
+    USHER_ERROR_NO_ANSWER = -2,  /* carried out or not, nobody will tell */
+    USHER_ERROR_NOT_STORED = -3, /* carried out, but as a message that is not stored: the broker is
+                                    older than those */
 };
 
 enum usher_close {
@@ -247,6 +254,11 @@ struct usher_event {
     size_t change_count;
     const struct usher_friend *friends; /* NULL when friend_count is 0 */
     size_t friend_count;
+    uint64_t mid;             /* of a stored message; rises for each user, over all his sessions */
+    enum usher_replay stored; /* WELCOME: COMPLETE, or PARTIAL: of what was stored for this user
+                                 some expired before he came, or an operator dropped it. FRESH: the
+                                 broker is older than stored messages */
+    uint32_t stored_messages; /* WELCOME: so many wait on the broker's disk, and follow */
 };
 
 /* "NOT_ONLINE", "REPLACED", "MESSAGE"; "UNKNOWN" for a number that this version does not know.
@@ -365,6 +377,17 @@ enum usher_until {
 
 USHER_API int usher_send(struct usher_client *client, const char *to, const void *payload,
                          size_t payload_size, enum usher_until until, uint64_t *id);
+
+/* A stored message is on the broker's disk when DONE comes, with its mid, and stays there until its
+ * receiver has processed it or keep_s seconds are over. No crash takes it away, of the broker or of
+ * either side, and the receiver's library gives it once: see usher_last_mid. Whether it may be for
+ * somebody without a session is the broker's to say (NOT_ONLINE). keep_s 0 is -EINVAL, more than
+ * the broker's inbox.keep_max_s is TOO_LARGE. `tag`, if not 0: a second one from this user to that
+ * one under that tag within ten minutes is not stored, and its DONE bears the mid of the first. So
+ * what ended with NO_ANSWER is sent again with its tag. NOT_STORED: the broker is older, and took
+ * it for a message like any other. */
+USHER_API int usher_send_stored(struct usher_client *client, const char *to, const void *payload,
+                                size_t payload_size, uint32_t keep_s, uint64_t tag, uint64_t *id);
 /* timeout_ms 0: the broker's default. */
 USHER_API int usher_call(struct usher_client *client, const char *service, const char *method,
                          const void *payload, size_t payload_size, uint32_t timeout_ms,
@@ -426,6 +449,13 @@ USHER_API int usher_post_call(struct usher_client *client, const char *service, 
                               const void *payload, size_t payload_size);
 USHER_API int usher_post_publish(struct usher_client *client, const char *room, const void *payload,
                                  size_t payload_size);
+
+/* The highest mid of a stored message that the program is done with. The library tells the broker
+ * with each Login and Resume, and gives no message up to it. A program that is to process each once
+ * also over its own restarts keeps this number where it keeps what the messages made, in one step
+ * with it, and gives it back as options.last_mid. With manual_acks what is not acknowledged comes
+ * again in a new session, also what the program has in hand; its mid says that it is the same. */
+USHER_API uint64_t usher_last_mid(const struct usher_client *client);
 
 /* With manual_acks: every message up to seq of the current epoch is processed. -EINVAL beyond
  * what was received or without manual_acks. */
