@@ -166,6 +166,7 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
         return 0;
     }
     const Usher__V1__LinkRequest *request = link_request_read(&arena, frame);
+    int body = request != NULL ? (int)request->body_case : 0;
     if (request == NULL || request->body_case == USHER__V1__LINK_REQUEST__BODY__NOT_SET)
         refuse_link(ingress, exchange, USHER__V1__REFUSED__CODE__MALFORMED,
                     "not a LinkRequest that this version knows");
@@ -182,6 +183,8 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
     }
     message->exchange = exchange;
     message->stranger = link_is_stranger(ingress->egress->link, exchange);
+    if (body == USHER__V1__LINK_REQUEST__BODY_FETCH)
+        link_follow(ingress->egress->link, exchange);
     message->by_http[0] = '\0';
     message->size = (uint32_t)frame.size;
     memcpy(message->bytes, frame.data, frame.size);

@@ -24,12 +24,12 @@
  * newer one takes over: what the old one had not acknowledged is sent again, marked; what it had
  * acknowledged and not answered is lost, because nobody will answer it.
  *
- * It is lost when no Fetch came for link_fetch_timeout_ms, or the peer of its waiting Fetch is
- * gone and no new one came within link_grace_ms. Then it leaves (EFFECT_LINK / LINK_LEAVE): it
- * hands its mail on, some of it in each turn, until there is none and none is on its way. Until
- * then newer calls of its users come to it and go behind the mail. Then the directory takes it out,
- * and it retires. There is no other way out for one that has joined, and it has neither mail nor
- * calls at the end of this one. */
+ * It is lost when no Fetch came for link_fetch_timeout_ms, or the peer of its last Fetch is gone,
+ * whether that waits or not, and no new one came within link_grace_ms. Then it leaves (EFFECT_LINK
+ * / LINK_LEAVE): it hands its mail on, some of it in each turn, until there is none and none is on
+ * its way. Until then newer calls of its users come to it and go behind the mail. Then the
+ * directory takes it out, and it retires. There is no other way out for one that has joined, and it
+ * has neither mail nor calls at the end of this one. */
 
 enum {
     TICK_SLACK_MS = 1,
@@ -225,6 +225,7 @@ static void hello(struct instance *instance, uint64_t exchange, const Usher__V1_
         LOG_S("instance", instance->name), LOG_U("incarnation", instance->incarnation),
         LOG_U("link", instance->number));
     hear(instance, turn);
+    instance->heard_exchange = 0; /* it is back, whatever becomes of an earlier connection */
     accept(instance, exchange, turn);
 }
 
@@ -331,13 +332,19 @@ static void link_gone(struct instance *instance, uint64_t exchange, struct turn 
     for (struct submit *submit = instance->submits; submit != NULL; submit = submit->next)
         if (submit->exchange == exchange)
             return; /* it is answered when its commands are done; nobody will read it */
-    if (instance->fetch_exchange != exchange || exchange == 0)
+    if (instance->heard_exchange != exchange || exchange == 0 || instance->leaving)
         return;
-    CHECK(instance->link != 0 && !instance->leaving);
-    refuse_exchange(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK, "the peer is gone");
-    instance->fetch_exchange = 0;
+    CHECK(instance->link != 0);
+    uint64_t due_ms = turn->now_ms + link_grace_ms(turn->limits);
+    if (instance->fetch_exchange == exchange) {
+        refuse_exchange(turn, exchange, USHER__V1__REFUSED__CODE__STALE_LINK, "the peer is gone");
+        instance->fetch_exchange = 0;
+        instance->lost_due_ms = due_ms;
+    } else if (due_ms < instance->lost_due_ms) {
+        instance->lost_due_ms = due_ms;
+    }
+    instance->heard_exchange = 0;
     instance->gone = true;
-    instance->lost_due_ms = turn->now_ms + link_grace_ms(turn->limits);
     instance_arm(instance, turn, instance->lost_due_ms + TICK_SLACK_MS);
 }
 

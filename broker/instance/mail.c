@@ -606,7 +606,7 @@ void instance_fetch(struct instance *instance, uint64_t exchange, const Usher__V
     if (fetch->wait_ms != 0 && fetch->wait_ms < wait_ms)
         wait_ms = fetch->wait_ms;
     instance->mail_have = fetch->mail_have;
-    instance->fetch_exchange = exchange;
+    instance->fetch_exchange = instance->heard_exchange = exchange;
     instance->fetched_ms = turn->wall_ms;
     instance->gone = false;
     instance->fetch_bytes_max = bytes_max;

@@ -56,10 +56,11 @@ struct instance {
     /* how it is heard of */
     uint64_t fetch_exchange; /* waits; 0: none */
     uint32_t fetch_bytes_max;
-    uint64_t park_due_ms; /* while a Fetch waits */
-    uint64_t lost_due_ms; /* while none waits */
-    uint64_t fetched_ms;  /* wall; the last Fetch */
-    bool gone;            /* the connection of that one is lost */
+    uint64_t park_due_ms;    /* while a Fetch waits */
+    uint64_t lost_due_ms;    /* while none waits */
+    uint64_t fetched_ms;     /* wall; the last Fetch */
+    uint64_t heard_exchange; /* of that one, since the last Hello; 0: none */
+    bool gone;               /* the connection of that one is lost */
     uint64_t timer_ms;
     uint64_t sweep_ms;
     bool walking; /* a MESSAGE_WALK is on its way */

@@ -30,8 +30,9 @@
  * request, so a second answer finds nothing.
  *
  * A peer's loss is told by removing it from `peers`. That happens once, under the lock, and tells
- * at most one exchange: so on_gone comes at most once, and only for one that nobody had answered
- * by then. A request whose peer is not in the table any more is told as soon as its owner is
+ * of the exchange that waits, if nobody has answered it by then, and of the one that is followed:
+ * so on_gone comes at most once for each. Who is busy has no Fetch that waits, and is followed by
+ * his last one. A request whose peer is not in the table any more is told as soon as its owner is
  * known: nothing waits for a report that has already been.
  *
  * A peer is a *stranger* until somebody vouches for it, because it has shown the token or knows a
@@ -141,6 +142,15 @@ static void send_answer(struct exchange *exchange, nng_msg *message)
     nng_ctx_send(exchange->context, exchange->aio);
 }
 
+/* The lock is held. */
+static void remember(const struct exchange *exchange, uint64_t id)
+{
+    struct peer *peer = peers_find(&exchange->link->peers, exchange->pipe);
+    CHECK(lock_held(&exchange->link->lock) && peer != NULL);
+    peer->followed = id;
+    peer->owner = exchange->owner;
+}
+
 /* Calls on_request, and on_gone if the peer went meanwhile. `busy` counts us. */
 static void hand_up(struct exchange *exchange, struct bytes frame)
 {
@@ -151,9 +161,11 @@ static void hand_up(struct exchange *exchange, struct bytes frame)
     CHECK(exchange->state == EXCHANGE_ARRIVING && exchange_id(exchange) == id);
     bool answered = exchange->answered;
     nng_msg *answer = exchange->answer;
-    bool gone = exchange->gone && !answered && !link->closing;
+    bool gone = exchange->gone && (!answered || exchange->followed) && !link->closing;
     exchange->answer = NULL;
     exchange->owner = owner;
+    if (exchange->followed && !exchange->gone)
+        remember(exchange, id);
     if (answered)
         begin_sending(exchange);
     else
@@ -161,7 +173,7 @@ static void hand_up(struct exchange *exchange, struct bytes frame)
     lock_give(&link->lock);
     if (answered)
         send_answer(exchange, answer);
-    else if (gone)
+    if (gone)
         link->events.on_gone(link->events.context, owner, id);
 }
 
@@ -191,7 +203,7 @@ static enum reception admit(struct exchange *exchange, uint32_t pipe)
     if (peer != NULL)
         peer->waiting = (uint16_t)(exchange->index + 1);
     exchange->gone = peer == NULL;
-    exchange->answered = false;
+    exchange->answered = exchange->followed = false;
     exchange->state = EXCHANGE_ARRIVING;
     if (++exchange->generation == 0)
         exchange->generation = 1;
@@ -277,6 +289,13 @@ bool link_is_stranger(struct link *link, uint64_t id)
     const struct exchange *exchange = &link->exchanges[(uint32_t)id]; /* ARRIVING: ours alone */
     CHECK((uint32_t)id < link->exchange_count && exchange->state == EXCHANGE_ARRIVING);
     return exchange->stranger;
+}
+
+void link_follow(struct link *link, uint64_t id)
+{
+    struct exchange *exchange = &link->exchanges[(uint32_t)id]; /* ARRIVING: ours alone */
+    CHECK((uint32_t)id < link->exchange_count && exchange->state == EXCHANGE_ARRIVING);
+    exchange->followed = true;
 }
 
 bool link_is_crowded(struct link *link)
@@ -392,34 +411,53 @@ static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
             LOG_U("max", link->peers_max));
 }
 
+/* What there is to tell of a peer that is gone. */
+struct farewell {
+    uint64_t exchange, owner; /* that waits; 0: none does */
+    uint64_t followed, follower;
+};
+
+/* The lock is held. */
+static struct farewell farewell_of(struct link *link, const struct peer *peer)
+{
+    struct farewell farewell = {.followed = peer->followed, .follower = peer->owner};
+    CHECK(lock_held(&link->lock) && peer->waiting <= link->exchange_count);
+    if (peer->waiting == 0)
+        return farewell;
+    struct exchange *exchange = &link->exchanges[peer->waiting - 1];
+    if (exchange->state == EXCHANGE_ARRIVING) {
+        exchange->gone = true; /* hand_up tells it, when it knows the owner */
+        return farewell;
+    }
+    CHECK(exchange->state == EXCHANGE_WAITING && exchange->pipe == peer->pipe);
+    farewell.exchange = exchange_id(exchange);
+    farewell.owner = exchange->owner;
+    if (farewell.followed == farewell.exchange)
+        farewell.followed = 0;
+    return farewell;
+}
+
 /* On nng's one reaper thread: whoever blocks here blocks nng. */
 static void on_pipe_removed(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct link *link = argument;
     uint32_t id = (uint32_t)nng_pipe_id(pipe);
-    uint64_t gone = 0;
-    uint64_t owner = 0;
+    struct farewell farewell = {0};
     lock_take(&link->lock);
     const struct peer *peer = peers_find(&link->peers, id);
-    if (peer != NULL && peer->waiting != 0 && !link->closing) {
-        CHECK(peer->waiting <= link->exchange_count);
-        struct exchange *exchange = &link->exchanges[peer->waiting - 1];
-        if (exchange->state == EXCHANGE_ARRIVING) {
-            exchange->gone = true; /* hand_up tells it, when it knows the owner */
-        } else {
-            CHECK(exchange->state == EXCHANGE_WAITING && exchange->pipe == id);
-            gone = exchange_id(exchange);
-            owner = exchange->owner;
-            link->busy++;
-        }
-    }
+    if (peer != NULL && !link->closing)
+        farewell = farewell_of(link, peer);
+    bool tells = farewell.exchange != 0 || farewell.followed != 0;
+    link->busy += tells;
     peers_remove(&link->peers, id);
     pthread_cond_broadcast(&link->changed);
     lock_give(&link->lock);
-    if (gone == 0)
-        return;
-    link->events.on_gone(link->events.context, owner, gone);
-    leave(link);
+    if (farewell.exchange != 0)
+        link->events.on_gone(link->events.context, farewell.owner, farewell.exchange);
+    if (farewell.followed != 0)
+        link->events.on_gone(link->events.context, farewell.follower, farewell.followed);
+    if (tells)
+        leave(link);
 }
 
 bool link_wait(struct link *link, uint64_t until_ms)

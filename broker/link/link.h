@@ -37,16 +37,20 @@ struct link_events {
      * borrowed for the call. Gives the owner, any number of the caller's, for on_gone. */
     uint64_t (*on_request)(void *context, uint64_t exchange, struct bytes frame);
 
-    /* The peer of an exchange that still waits is gone. Runs on an nng thread; must not block.
-     * At most once per exchange, after its on_request, and never for one that was answered by
-     * then; it may run beside the link_answer of another thread. The exchange still wants its
-     * link_answer (nng throws it away). */
+    /* The peer of an exchange is gone that still waits, or was followed (link_follow). Runs on an
+     * nng thread; must not block. At most once per exchange, after its on_request, and only for
+     * one that is followed when it was answered by then; it may run beside the link_answer of
+     * another thread. The exchange still wants its link_answer (nng throws it away). */
     void (*on_gone)(void *context, uint64_t owner, uint64_t exchange);
     void *context;
 };
 
 /* Whether nobody has vouched for the connection of this exchange. Only in its own on_request. */
 bool link_is_stranger(struct link *link, uint64_t exchange);
+
+/* The end of this exchange's connection is told also when it has been answered, until a later one
+ * of the same connection is followed. Only in its own on_request. */
+void link_follow(struct link *link, uint64_t exchange);
 
 /* Whether strangers hold more exchanges than is their share, that of a stranger who asks included:
  * then what could make them wait is to be refused. Any thread. */

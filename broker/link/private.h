@@ -47,6 +47,7 @@ struct peer {
     uint16_t sending; /* answers handed to nng and not yet finished */
     bool vouched;     /* it is no stranger */
     bool leaving; /* takes no place: we closed it, or it is our own knock; not reported gone yet */
+    uint64_t followed, owner; /* the last exchange whose peer's end is told; 0: none */
 };
 
 struct peers {
@@ -227,6 +228,7 @@ struct exchange {
     unsigned ticks;  /* of the watchdog, while it is sent */
     bool stranger;   /* nobody vouched for its peer: counted in link->strangers */
     bool gone;       /* the peer went while on_request ran */
+    bool followed;   /* by link_follow, while it runs */
     bool answered;   /* link_answer came while on_request ran: `answer` waits for its return */
     nng_msg *answer; /* owned; NULL without memory */
 };

@@ -224,6 +224,40 @@ def scene_instance_dies_while_it_waits():
         )
 
 
+def scene_instance_dies_while_it_is_busy():
+    """Its last Fetch has just been answered and no other one waits: the end of its connection says it all
+    the same, so that its calls are answered, or go to another, after the grace time and not after the
+    time in which it would have to ask again."""
+    quick = {**QUICK, "link.fetch_timeout_ms": 60000}
+    for others in (False, True):
+        with Broker(quick) as broker, Client(broker) as alice:
+            alice.login("alice")
+            backend = Backend(broker, service="chat")
+            backend.fetch(wait_ms=1)
+            alice.post("call", service="chat", method="m", timeout_ms=60000)
+            backend.fetch()
+            check_equal(len(backend.mail), 1, "the call is there")
+            if not others:
+                backend.fetch(wait_ms=1)  # acknowledges it: nobody else gets it
+            other = Backend(broker, service="chat", instance="other") if others else None
+            backend.submit(backend_pb.Command(count=backend_pb.Count()))
+            backend.lose()
+            began = time.monotonic()
+            if others:
+                other.reply(other.expect_call(30), payload=b"again")
+                alice.expect("reply", payload=b"again")
+            else:
+                alice.expect("error", timeout=30, code=client_pb.Error.SERVICE_LOST)
+            took = time.monotonic() - began
+            print(
+                f"     {'handed on' if others else 'SERVICE_LOST'} {took * 1000:.0f} ms after the loss "
+                f"(grace 300, fetch timeout 60000)"
+            )
+            check_equal(len(broker.log_events("link_lost")), 1, "lost instances")
+            if other:
+                other.close()
+
+
 def scene_instance_falls_silent():
     """The connections stay, but nothing is asked for any more: noticed by time."""
     with Broker(QUICK) as broker, Client(broker) as alice:
@@ -829,6 +863,7 @@ if __name__ == "__main__":
         scene_calls_of_all_users,
         scene_instance_dies,
         scene_instance_dies_while_it_waits,
+        scene_instance_dies_while_it_is_busy,
         scene_instance_falls_silent,
         scene_instance_comes_back,
         scene_mail_is_repeated_until_done,

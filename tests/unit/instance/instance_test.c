@@ -496,6 +496,44 @@ static void a_gone_peer_has_a_grace(void **state)
     EXPECT(stage, "to self leave");
 }
 
+/* Who is busy has no Fetch that waits; then the end of his last one's connection says the same. */
+static void a_busy_one_has_the_same_grace(void **state)
+{
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    link_fetch(stage, 51, 0);
+    link_tick(stage, STAGE_NOW_MS + 100000);
+    EXPECT(stage, "answer 51 batch last=0"); /* and so lost at 125000 */
+    link_gone(stage, 50);                    /* the Hello's, which is none of it */
+    assert_false(shows_lost(stage));
+    stage->now_ms = STAGE_NOW_MS + 101000;
+    link_gone(stage, 51);
+    EXPECT_NOTHING(stage);
+    assert_true(shows_lost(stage));
+    link_tick(stage, STAGE_NOW_MS + 103999);
+    EXPECT_NOTHING(stage);
+    link_fetch(stage, 52, 0); /* back in time */
+    assert_false(shows_lost(stage));
+    link_gone(stage, 51); /* of an earlier connection */
+    assert_false(shows_lost(stage));
+    link_tick(stage, STAGE_NOW_MS + 203999);
+    EXPECT(stage, "answer 52 batch last=0");
+    link_hello(stage, 53, 1); /* the same process: so it is back, for as long as any Hello says */
+    link_gone(stage, 52);
+    assert_false(shows_lost(stage));
+    link_tick(stage, STAGE_NOW_MS + 208000);
+    EXPECT_NOTHING(stage);
+    link_fetch(stage, 54, 0);
+    link_tick(stage, STAGE_NOW_MS + 308000);
+    EXPECT(stage, "answer 54 batch last=0"); /* lost at 333000, however late its end is told */
+    stage->now_ms = STAGE_NOW_MS + 332000;
+    link_gone(stage, 54);
+    link_tick(stage, STAGE_NOW_MS + 333000);
+    EXPECT(stage, "to self leave");
+    link_gone(stage, 54);
+    EXPECT_NOTHING(stage);
+}
+
 /* The peer of a Submit may go: its commands run on, and the answer finds nobody. */
 static void a_gone_peer_of_a_submit_loses_nothing(void **state)
 {
@@ -954,6 +992,7 @@ int main(void)
         stage_test(silence_loses_an_instance),
         stage_test(who_fetches_is_not_lost),
         stage_test(a_gone_peer_has_a_grace),
+        stage_test(a_busy_one_has_the_same_grace),
         stage_test(a_gone_peer_of_a_submit_loses_nothing),
         stage_test(a_lost_instance_hands_its_mail_on_in_order),
         stage_test(calls_that_timed_out_are_not_handed_on),

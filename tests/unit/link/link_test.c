@@ -33,7 +33,7 @@
 /* The backend edge against real REQ sockets and raw ones. Each test runs in a process of its own,
  * because nng keeps process-wide state that a hostile peer can wedge. */
 
-enum mode { ANSWER_AT_ONCE, ANSWER_LATER, PARK, HOLD_UNTIL_PEERLESS };
+enum mode { ANSWER_AT_ONCE, ANSWER_LATER, PARK, HOLD_UNTIL_PEERLESS, HOLD_AND_ANSWER };
 
 enum {
     PARKED_MAX = 1 << 18,
@@ -76,10 +76,12 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
         abort();
     service->parked[owner] = exchange;
     pthread_cond_broadcast(&service->changed);
-    while (mode == HOLD_UNTIL_PEERLESS && !service->release)
+    while (mode >= HOLD_UNTIL_PEERLESS && !service->release)
         pthread_cond_wait(&service->changed, &service->lock);
     pthread_mutex_unlock(&service->lock);
-    if (mode == ANSWER_AT_ONCE)
+    if (frame.size == 6 && memcmp(frame.data, "follow", 6) == 0)
+        link_follow(service->link, exchange);
+    if (mode == ANSWER_AT_ONCE || mode == HOLD_AND_ANSWER)
         link_answer(service->link, exchange, frame);
     else if (link_is_stranger(service->link, exchange) && link_is_crowded(service->link))
         link_answer(service->link, exchange, text("crowded"));
@@ -599,6 +601,67 @@ static void a_peer_that_went_is_not_the_next_one(void **state)
     close(fd);
     assert_true(reaches(service, &service->gone_total, 2));
     link_answer(service->link, service->parked[1], text("x"));
+    service_close(service);
+}
+
+static void ask_and_hear(int fd, uint32_t id, const char *request)
+{
+    uint8_t body[16];
+    uint32_t answered;
+    assert_true(raw_request(fd, id, request));
+    assert_int_equal(raw_answer(fd, &answered, body, sizeof(body)), strlen(request));
+    assert_int_equal(answered, id);
+}
+
+/* The last one that is followed, once, whatever came behind it, and whatever of that waits. */
+static void tells_of_the_followed_request_also_when_it_is_answered(void **state)
+{
+    struct service *service = service_open(ANSWER_AT_ONCE, 4);
+    int fd = raw_peer(service->path);
+    ask_and_hear(fd, 1, "follow");
+    ask_and_hear(fd, 2, "follow");
+    ask_and_hear(fd, 3, "other");
+    int other = raw_peer(service->path);
+    ask_and_hear(other, 1, "other"); /* follows nothing */
+    close(other);
+    close(fd);
+    assert_true(reaches(service, &service->gone_total, 1));
+    fd = raw_peer(service->path);
+    ask_and_hear(fd, 1, "follow");
+    set_mode(service, PARK);
+    assert_true(raw_request(fd, 2, "park"));
+    assert_true(reaches(service, &service->requests, 6));
+    close(fd);
+    assert_true(reaches(service, &service->gone_total, 3));
+    fd = raw_peer(service->path);
+    assert_true(raw_request(fd, 1, "follow")); /* waits and is followed: that is one */
+    assert_true(reaches(service, &service->requests, 7));
+    close(fd);
+    assert_true(reaches(service, &service->gone_total, 4));
+    usleep(100000);
+    static const unsigned gone[] = {0, 1, 0, 0, 1, 1, 1};
+    for (size_t i = 0; i < sizeof(gone) / sizeof(gone[0]); i++)
+        assert_int_equal(service->gone[i], gone[i]);
+    assert_int_equal(4, read_counter(service, &service->gone_total));
+    for (size_t i = 5; i < 7; i++)
+        link_answer(service->link, service->parked[i], text("x"));
+    service_close(service);
+}
+
+/* The peer went, and the answer came, both while on_request ran. */
+static void tells_of_a_followed_request_whose_peer_went_meanwhile(void **state)
+{
+    struct service *service = service_open(HOLD_AND_ANSWER, 4);
+    int fd = raw_peer(service->path);
+    assert_true(raw_request(fd, 1, "follow"));
+    assert_true(reaches(service, &service->requests, 1));
+    close(fd);
+    usleep(300000);
+    assert_int_equal(0, read_counter(service, &service->gone_total));
+    set_mode(service, ANSWER_AT_ONCE);
+    assert_true(reaches(service, &service->gone_total, 1));
+    assert_serves(service->url);
+    assert_int_equal(1, read_counter(service, &service->gone_total));
     service_close(service);
 }
 
@@ -1464,6 +1527,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(health_stays_good_and_the_watchdog_quiet), /* the longest */
     cmocka_unit_test(peers_hold_what_a_plain_list_holds),
     cmocka_unit_test(idle_strangers_have_to_go_and_nobody_else),
+    cmocka_unit_test(tells_of_the_followed_request_also_when_it_is_answered),
+    cmocka_unit_test(tells_of_a_followed_request_whose_peer_went_meanwhile),
     cmocka_unit_test(answers_at_once_and_from_another_thread),
     cmocka_unit_test(carries_the_largest_and_the_empty_frame),
     cmocka_unit_test(serves_32_peers),
