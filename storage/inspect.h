@@ -12,7 +12,7 @@
 #include "storage/store.h"
 
 struct store_about {
-    char schema[32]; /* "usher-store-2"; of an older version when no broker has upgraded it yet */
+    char schema[32]; /* "usher-store-3"; of an older version when no broker has upgraded it yet */
     bool live;       /* a broker has it open */
     uint64_t file_bytes; /* of data.mdb */
     uint64_t map_bytes;  /* store.map_bytes of whoever wrote last */
@@ -20,8 +20,8 @@ struct store_about {
 
 /* Checks the structure, as below, unless a broker has it open, and opens for reading alone:
  * everything of store.h that reads works, writes give -EACCES. Neither the schema nor anything else
- * is changed; a store of version 1 has no inboxes. To be closed by store_close. -ENOENT: no store
- * is there.
+ * is changed; a store of version 1 has no inboxes, and none before version 3 a log. To be closed by
+ * store_close. -ENOENT: no store is there.
  *
  * Each read is a short transaction, so a broker that writes meanwhile is not hindered by a reader
  * that takes its time between two pages. One that is stopped in the middle of a page (SIGSTOP)

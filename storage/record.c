@@ -390,23 +390,61 @@ int record_unpack_message(const char *user, uint64_t seq, struct bytes bytes, st
 
 static const char position_key[] = "position";
 
+static void pack_two(const char *key, uint64_t first, uint64_t second, uint8_t *out)
+{
+    record_event_key(first, out + RECORD_HEADER_BYTES);
+    record_event_key(second, out + RECORD_HEADER_BYTES + RECORD_EVENT_KEY_BYTES);
+    header_write(out, bytes_of_text(key), (size_t)2 * RECORD_EVENT_KEY_BYTES);
+}
+
+static int unpack_two(const char *key, struct bytes bytes, uint64_t *first, uint64_t *second)
+{
+    struct bytes body;
+    if (bytes.size != RECORD_HEADER_BYTES + (size_t)2 * RECORD_EVENT_KEY_BYTES ||
+        header_check(bytes_of_text(key), bytes, &body) < 0)
+        return -EUCLEAN;
+    *first = record_event_seq(body.data);
+    *second = record_event_seq(body.data + RECORD_EVENT_KEY_BYTES);
+    return 0;
+}
+
 void record_pack_position(uint64_t epoch_last, uint64_t presence_last,
                           uint8_t out[RECORD_POSITION_BYTES])
 {
-    record_event_key(epoch_last, out + RECORD_HEADER_BYTES);
-    record_event_key(presence_last, out + RECORD_HEADER_BYTES + RECORD_EVENT_KEY_BYTES);
-    header_write(out, bytes_of_text(position_key), RECORD_POSITION_BYTES - RECORD_HEADER_BYTES);
+    pack_two(position_key, epoch_last, presence_last, out);
 }
 
 int record_unpack_position(struct bytes bytes, uint64_t *epoch_last, uint64_t *presence_last)
 {
-    struct bytes body;
-    if (bytes.size != RECORD_POSITION_BYTES ||
-        header_check(bytes_of_text(position_key), bytes, &body) < 0)
-        return -EUCLEAN;
-    *epoch_last = record_event_seq(body.data);
-    *presence_last = record_event_seq(body.data + RECORD_EVENT_KEY_BYTES);
-    return 0;
+    return unpack_two(position_key, bytes, epoch_last, presence_last);
+}
+
+void record_pack_log(uint64_t last, uint64_t bytes, uint8_t out[RECORD_LOG_BYTES])
+{
+    pack_two(RECORD_LOG_KEY, last, bytes, out);
+}
+
+int record_unpack_log(struct bytes record, uint64_t *last, uint64_t *bytes)
+{
+    return unpack_two(RECORD_LOG_KEY, record, last, bytes);
+}
+
+/* --- the log ------------------------------------------------------------------------------ */
+
+void record_pack_log_value(uint64_t number, struct bytes value, uint8_t *out)
+{
+    uint8_t key[RECORD_EVENT_KEY_BYTES];
+    record_event_key(number, key);
+    (void)bytes_put(out + RECORD_HEADER_BYTES, value);
+    header_write(out, (struct bytes){key, sizeof(key)}, value.size);
+}
+
+int record_unpack_log_value(uint64_t number, struct bytes record, struct bytes *value)
+{
+    uint8_t key[RECORD_EVENT_KEY_BYTES];
+    record_event_key(number, key);
+    int result = header_check((struct bytes){key, sizeof(key)}, record, value);
+    return result == 0 && value->size == 0 ? -EUCLEAN : result;
 }
 
 /* --- how far a reader has come ------------------------------------------------------------- */

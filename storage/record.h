@@ -16,14 +16,17 @@
  *              name, NUL, seq, 8 bytes             MessageRecord
  *   history    seq, 8 bytes                        HistoryRecord
  *   refusals   the same
+ *   log        number, 8 bytes                     entries of storage/log_entry.h
  *   meta       "position"                          both counters, 8 bytes each
+ *              "log"                               the last number and the bytes, 8 bytes each
  *              "cursor/", reader                   how far that one has come, 8 bytes
  *              "schema"                            the version as text, without a header
  *
  * Numbers in keys are big-endian, so byte order is number order, and an inbox is its head followed
  * by its messages. The key is in the checksum but not in the bytes, so a record that lies under
- * another's key is damaged too. Schema "usher-store-1" is the same without inboxes; a store of
- * either schema may be without history and refusals, which the next start adds.
+ * another's key is damaged too. Schema "usher-store-2" is the same without the log, and
+ * "usher-store-1" without inboxes too; a store of any schema may be without history and refusals,
+ * which the next start adds.
  *
  * Pure functions: any thread, no allocation unless said, never block. */
 
@@ -35,6 +38,8 @@
 #include "proto/bytes.h"
 #include "storage/store.h"
 
+#define RECORD_LOG_KEY "log"
+
 enum {
     RECORD_VERSION = 1,
     RECORD_HEADER_BYTES = 5,
@@ -43,6 +48,7 @@ enum {
     RECORD_INBOX_KEY_BYTES_MAX = STORE_NAME_BYTES_MAX + 1 + RECORD_EVENT_KEY_BYTES,
     RECORD_MESSAGE_BYTES_MAX = STORE_PAYLOAD_BYTES_MAX + RECORD_BYTES_MAX,
     RECORD_POSITION_BYTES = RECORD_HEADER_BYTES + 16,
+    RECORD_LOG_BYTES = RECORD_HEADER_BYTES + 16,
     RECORD_CURSOR_BYTES = RECORD_HEADER_BYTES + 8,
     RECORD_CURSOR_KEY_BYTES_MAX = 7 + STORE_READER_BYTES_MAX,
 };
@@ -89,6 +95,15 @@ int record_inbox_seq(const char *user, struct bytes key, uint64_t *seq);
 void record_pack_position(uint64_t epoch_last, uint64_t presence_last,
                           uint8_t out[RECORD_POSITION_BYTES]);
 int record_unpack_position(struct bytes bytes, uint64_t *epoch_last, uint64_t *presence_last);
+
+/* The same of the log. */
+void record_pack_log(uint64_t last, uint64_t bytes, uint8_t out[RECORD_LOG_BYTES]);
+int record_unpack_log(struct bytes record, uint64_t *last, uint64_t *bytes);
+
+/* The value with that number, behind RECORD_HEADER_BYTES of header. 0 or -EUCLEAN; it lies in the
+ * record. */
+void record_pack_log_value(uint64_t number, struct bytes value, uint8_t *out);
+int record_unpack_log_value(uint64_t number, struct bytes record, struct bytes *value);
 
 /* Of a reader: gives the size of the key. */
 size_t record_cursor_key(const char *reader, char key[RECORD_CURSOR_KEY_BYTES_MAX + 1]);

@@ -142,6 +142,10 @@ static int open_parts(struct lmdb_store *store, MDB_txn *transaction, struct sto
     code = mdb_dbi_open(transaction, "inboxes", 0, &store->inboxes);
     store->without_inboxes = code == MDB_NOTFOUND;
     code = store->without_inboxes ? 0 : code;
+    if (code == 0)
+        code = mdb_dbi_open(transaction, "log", 0, &store->log);
+    store->without_log = code == MDB_NOTFOUND;
+    code = store->without_log ? 0 : code;
     for (int ring = 0; code == 0 && ring < HISTORY_RINGS; ring++)
         code = mdb_dbi_open(transaction, lmdb_history_names[ring], 0, &store->histories[ring]);
     store->without_history = code != 0;

@@ -15,8 +15,8 @@
  *
  * The file is born under another name with its schema inside and then renamed. So a data.mdb
  * that is empty or has no schema is never a beginning, it is damage. A file of version 1, which
- * had no inboxes, is brought up to date in one transaction when it is opened; any other version is
- * refused.
+ * had no inboxes, or of version 2, which had no log, is brought up to date in one transaction when
+ * it is opened; any other version is refused.
  *
  * A commit that fails for another reason than space leaves the environment in doubt. It is not
  * used again: the next begin closes it and opens it anew, all checks included, under the lock
@@ -45,11 +45,11 @@
 
 enum {
     READERS_MAX = 126, /* read transactions at one time, as many as LMDB's default */
-    DATABASES = 6,
+    DATABASES = 7,
 };
 
-static const char schema_version[] = "usher-store-2";
-static const char schema_version_before[] = "usher-store-1";
+static const char schema_version[] = "usher-store-3";
+static const char *const schema_versions_before[] = {"usher-store-1", "usher-store-2"};
 static const char data_name[] = "data.mdb";
 static const char birth_name[] = "data.mdb.new";
 
@@ -119,6 +119,15 @@ int lmdb_env_open_private(MDB_env **env, const char *file)
     return env_open(env, file, 0, MDB_RDONLY | MDB_NOSUBDIR | MDB_NOLOCK);
 }
 
+static int put_log_counters(MDB_txn *transaction, MDB_dbi meta)
+{
+    uint8_t bytes[RECORD_LOG_BYTES];
+    MDB_val key = lmdb_value_of_text(RECORD_LOG_KEY);
+    MDB_val value = {sizeof(bytes), bytes};
+    record_pack_log(0, 0, bytes);
+    return mdb_put(transaction, meta, &key, &value, 0);
+}
+
 static int birth_write(MDB_txn *transaction)
 {
     MDB_dbi meta;
@@ -135,6 +144,8 @@ static int birth_write(MDB_txn *transaction)
     if (code == 0)
         code = mdb_dbi_open(transaction, "inboxes", MDB_CREATE, &other);
     if (code == 0)
+        code = mdb_dbi_open(transaction, "log", MDB_CREATE, &other);
+    if (code == 0)
         code = mdb_dbi_open(transaction, lmdb_history_names[HISTORY_SESSIONS], MDB_CREATE, &other);
     if (code == 0)
         code = mdb_dbi_open(transaction, lmdb_history_names[HISTORY_REFUSALS], MDB_CREATE, &other);
@@ -144,7 +155,7 @@ static int birth_write(MDB_txn *transaction)
         code = mdb_put(transaction, meta, &schema_key, &schema, 0);
     if (code == 0)
         code = mdb_put(transaction, meta, &position_key, &position_value, 0);
-    return code;
+    return code == 0 ? put_log_counters(transaction, meta) : code;
 }
 
 static int birth_fill(const char *path, uint64_t map_bytes)
@@ -187,15 +198,28 @@ static int birth(const struct lmdb_store *store, const char *data_path, char *er
 }
 
 /* What is missing to the version of today. Content is only added: a crash leaves the file as it
- * was, and so does a full map. */
+ * was, and so does a full map; but what a transaction leaves free is more than this takes. */
 static int schema_upgrade(struct lmdb_store *store, MDB_txn *transaction)
 {
     MDB_val key = lmdb_value_of_text("schema");
     MDB_val value = lmdb_value_of_text(schema_version);
     int code = mdb_dbi_open(transaction, "inboxes", MDB_CREATE, &store->inboxes);
     if (code == 0)
+        code = mdb_dbi_open(transaction, "log", MDB_CREATE, &store->log);
+    if (code == 0)
+        code = put_log_counters(transaction, store->meta);
+    if (code == 0)
         code = mdb_put(transaction, store->meta, &key, &value, 0);
     return lmdb_translate(code);
+}
+
+/* The older version that this is; NULL: none. */
+static const char *older_version(struct bytes version)
+{
+    for (size_t i = 0; i < sizeof(schema_versions_before) / sizeof(schema_versions_before[0]); i++)
+        if (bytes_equal(version, bytes_of_text(schema_versions_before[i])))
+            return schema_versions_before[i];
+    return NULL;
 }
 
 /* The version, and an upgrade where one is due. */
@@ -214,13 +238,15 @@ static int schema_open(struct lmdb_store *store, MDB_txn *transaction, const cha
     struct bytes version = lmdb_bytes_of_value(&value);
     if (bytes_equal(version, bytes_of_text(schema_version)))
         return 0;
-    if (!bytes_equal(version, bytes_of_text(schema_version_before)))
+    const char *before = older_version(version);
+    if (before == NULL)
         return store_explain(error, -EUCLEAN,
-                             "%s is of another version of usher; this one reads %s and %s", path,
-                             schema_version_before, schema_version);
+                             "%s is of another version of usher; this one reads %s and the two "
+                             "before it",
+                             path, schema_version);
     int result = schema_upgrade(store, transaction);
     if (result == 0)
-        store->base.upgraded_from = schema_version_before;
+        store->base.upgraded_from = before;
     return result == 0 ? 0
                        : store_explain(error, result, "cannot bring %s to version %s: %s", path,
                                        schema_version, store_error_text(result));
@@ -235,6 +261,8 @@ static int handles_open(struct lmdb_store *store, MDB_txn *transaction, const ch
         code = mdb_dbi_open(transaction, "events", 0, &store->events);
     if (code == 0)
         code = mdb_dbi_open(transaction, "inboxes", 0, &store->inboxes);
+    if (code == 0)
+        code = mdb_dbi_open(transaction, "log", 0, &store->log);
     if (code == 0)
         return 0;
     return store_explain(error, code == MDB_NOTFOUND ? -EUCLEAN : lmdb_translate(code),
@@ -316,8 +344,6 @@ int lmdb_position_read(const struct lmdb_store *store, MDB_txn *transaction,
     if (code != 0)
         return lmdb_translate(code);
     position->sessions = sessions.ms_entries;
-    position->log_first = 1;
-    position->log_last = position->log_values = position->log_bytes = 0;
     position->presence_first = position->presence_last + 1;
     uint64_t last = position->presence_last;
     if (events.ms_entries > 0) {
@@ -353,9 +379,12 @@ static int content_check(struct lmdb_store *store, const char *path, char *error
         return result;
     }
     result = lmdb_position_read(store, transaction, &position);
+    if (result == 0)
+        result = lmdb_log_position(store, transaction, &position);
     if (result < 0) {
         mdb_txn_abort(transaction);
-        return store_explain(error, result, "%s: the counters or the events are damaged", path);
+        return store_explain(error, result, "%s: the counters, the events or the log are damaged",
+                             path);
     }
     result = lmdb_translate(mdb_txn_commit(transaction)); /* writes only after an upgrade */
     return result == 0

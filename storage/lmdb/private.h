@@ -3,9 +3,9 @@
 #define USHER_LMDB_PRIVATE_H
 
 /* Private to the files of the store on disk, which alone know LMDB: store.c (its life, and why it
- * is so), open.c and check.c (the file), space.c (whether a change fits), write.c, read.c and
- * history.c, and inspect.c (the store from outside). Results are negative errno; what LMDB answers
- * is translated (code.c). */
+ * is so), open.c and check.c (the file), space.c (whether a change fits), write.c, read.c, log.c
+ * and history.c, and inspect.c (the store from outside). Results are negative errno; what LMDB
+ * answers is translated (code.c). */
 
 #include <limits.h>
 #include <lmdb.h>
@@ -52,15 +52,18 @@ struct lmdb_store {
     MDB_dbi sessions;
     MDB_dbi events;
     MDB_dbi inboxes;
+    MDB_dbi log;
     MDB_dbi meta;
     MDB_dbi histories[HISTORY_RINGS];
     bool without_inboxes; /* a reader of a store of version 1 */
+    bool without_log;     /* and of one of version 2 */
     bool without_history; /* of one that no start of today has opened, or had no room for it */
 
     /* the writer's */
     MDB_txn *transaction;
     struct store_position pending;
     bool changed;            /* something of the transaction is to be committed */
+    bool log_changed;        /* of the log, too */
     bool broken;             /* a commit failed: reopen before anything else */
     size_t transaction_last; /* the last that was acknowledged */
     struct space space;      /* of the transaction */
@@ -140,6 +143,10 @@ int lmdb_space_take(struct lmdb_store *store, enum space_change change, size_t b
 /* 1 when that many bytes may be put that nobody needs, else 0; or an error. */
 int lmdb_space_spare(struct lmdb_store *store, size_t bytes);
 
+/* 1 when a value of the log has room that takes that many bytes with its key, else 0; or an error.
+ */
+int lmdb_space_log(struct lmdb_store *store, size_t bytes);
+
 /* --- history.c -------------------------------------------------------------------------------- */
 
 /* The names of the rings' databases. */
@@ -154,6 +161,15 @@ int lmdb_read_history(struct store *base, const struct history_query *query,
                       store_history_each *each, void *context, struct history_page *page);
 
 /* --- log.c ------------------------------------------------------------------------------------ */
+
+/* What is cheap to be known: log_first is not. And all of it, held against the ends of the log. */
+int lmdb_log_count(const struct lmdb_store *store, MDB_txn *transaction,
+                   struct store_position *position);
+int lmdb_log_position(const struct lmdb_store *store, MDB_txn *transaction,
+                      struct store_position *position);
+
+/* The counters as the transaction leaves them. */
+int lmdb_log_commit(const struct lmdb_store *store);
 
 int lmdb_append_log(struct store *base, struct bytes value, uint64_t *number);
 int lmdb_drop_log(struct store *base, uint64_t number);

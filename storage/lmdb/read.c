@@ -39,6 +39,8 @@ int lmdb_position(struct store *base, struct store_position *position)
     if (result < 0)
         return result;
     result = lmdb_position_read(store, transaction, position);
+    if (result == 0)
+        result = lmdb_log_position(store, transaction, position);
     lmdb_read_end(store, transaction);
     return result;
 }
@@ -185,6 +187,8 @@ int lmdb_read_events(struct store *base, uint64_t after, size_t limit, store_eve
     if (result < 0)
         return result;
     result = lmdb_position_read(store, transaction, position);
+    if (result == 0)
+        result = lmdb_log_position(store, transaction, position);
     if (result == 0 && after < position->presence_last) {
         uint64_t seq = position->presence_first;
         if (after >= seq)

@@ -23,6 +23,11 @@
  *     just estimated leaves them, or a row of free pages that is longer than all of it. (LMDB
  *     takes from the low end of a row, so its high end is still one afterwards.)
  *
+ * The log of stored messages gives way to sessions: all of it is at most half of the map, and what
+ * comes leaves half as much again as a new name leaves, and what a start may need. Its values are
+ * appended, so they copy one way down its tree, whatever their number; those that are dropped lie
+ * anywhere.
+ *
  * The history is for people, so it is the first to go without: it leaves what a new name leaves
  * twice over, and what a start may need.
  *
@@ -38,7 +43,10 @@ enum {
     NODES_PER_PAGE_MIN = 2, /* a value that leaves no space for others has pages of its own */
     PAGE_NUMBER_BYTES = 8,
     UPDATES_PER_SESSION = 2, /* of a start: the session and an event */
-    HISTORY_KEPT = 4,        /* times PAGES_KEPT: twice what a new name leaves */
+    LOG_SHARE = 2,           /* of the map, 1/n, at most for the log */
+    LOG_EDGE_PAGES = 8, /* from the root of its tree to the last value, and new ones on the way */
+    LOG_KEPT = 3,       /* times PAGES_KEPT: a new name leaves 2 */
+    HISTORY_KEPT = 4,   /* and this is twice that */
 };
 
 /* --- the estimate: pure ----------------------------------------------------------------------- */
@@ -59,19 +67,33 @@ void space_begin(struct space *space, const struct space_file *file)
     *space = (struct space){.file = *file};
 }
 
+static void add_value(const struct space *space, size_t bytes, uint64_t *shared, uint64_t *pages)
+{
+    if (bytes + NODE_BYTES > (space->file.page_bytes - PAGE_HEADER_BYTES) / NODES_PER_PAGE_MIN)
+        *pages += pages_of(space, bytes + PAGE_HEADER_BYTES);
+    else
+        *shared += bytes + NODE_BYTES;
+}
+
 void space_add(struct space *space, enum space_change change, size_t bytes)
 {
     CHECK(change <= SPACE_HISTORY && space->bytes + bytes >= bytes);
-    if (change != SPACE_MESSAGE) {
+    switch (change) {
+    case SPACE_MESSAGE:
+        space->inbox_changes++;
+        add_value(space, bytes, &space->inbox_bytes, &space->inbox_value_pages);
+        break;
+    case SPACE_LOG:
+        space->log_values++;
+        add_value(space, bytes, &space->log_bytes, &space->log_value_pages);
+        break;
+    case SPACE_LOG_DROP:
+        space->log_drops++;
+        break;
+    default:
         space->changes++;
         space->bytes += bytes;
-        return;
     }
-    space->inbox_changes++;
-    if (bytes + NODE_BYTES > (space->file.page_bytes - PAGE_HEADER_BYTES) / NODES_PER_PAGE_MIN)
-        space->inbox_value_pages += pages_of(space, bytes + PAGE_HEADER_BYTES);
-    else
-        space->inbox_bytes += bytes + NODE_BYTES;
 }
 
 void space_list(struct space *space, uint64_t pages, uint64_t run)
@@ -88,8 +110,10 @@ static uint64_t pages_taken(const struct space *space)
     uint64_t copied =
         at_most(2 * space->changes, file->session_pages + file->event_pages + file->history_pages);
     uint64_t inbox_copied = at_most(2 * space->inbox_changes, file->inbox_pages);
-    return copied + inbox_copied + 2 * pages_of(space, space->bytes) +
-           2 * pages_of(space, space->inbox_bytes);
+    uint64_t log_copied = at_most(2 * space->log_drops, file->log_pages) +
+                          (space->log_values > 0 ? LOG_EDGE_PAGES : 0);
+    return copied + inbox_copied + log_copied + 2 * pages_of(space, space->bytes) +
+           2 * pages_of(space, space->inbox_bytes) + 2 * pages_of(space, space->log_bytes);
 }
 
 static uint64_t pages_for_events(const struct space *space)
@@ -130,6 +154,32 @@ static bool message_fits(const struct space *space)
            single_behind + space->inbox_value_pages + drop <= behind;
 }
 
+bool space_log_is_full(const struct space *space)
+{
+    const struct space_file *file = &space->file;
+    uint64_t pages = file->log_pages + file->log_value_pages + space->log_value_pages +
+                     2 * pages_of(space, space->log_bytes);
+    return pages > file->pages / LOG_SHARE;
+}
+
+/* What a change of that kind leaves to those that come. */
+static uint64_t pages_left(const struct space *space, enum space_change change)
+{
+    switch (change) {
+    case SPACE_HISTORY:
+    case SPACE_LOG:
+        return pages_for_start(space) + pages_for_drop(space) + pages_for_events(space) +
+               (change == SPACE_LOG ? LOG_KEPT : HISTORY_KEPT) * PAGES_KEPT;
+    case SPACE_GROWS:
+        return 2 * PAGES_KEPT + pages_for_events(space);
+    default:
+        return PAGES_KEPT;
+    }
+}
+
+/* Values on pages of their own need rows of them, and single pages are taken from the low end of
+ * what is free: such values lie behind all that is used, or at the end of a row that holds it all.
+ */
 bool space_fits(const struct space *space, enum space_change change)
 {
     const struct space_file *file = &space->file;
@@ -137,13 +187,16 @@ bool space_fits(const struct space *space, enum space_change change)
         return false;
     if (change == SPACE_MESSAGE)
         return message_fits(space);
-    uint64_t wanted = pages_taken(space) + space->inbox_value_pages;
-    if (change == SPACE_HISTORY)
-        wanted += pages_for_start(space) + pages_for_drop(space) + pages_for_events(space) +
-                  HISTORY_KEPT * PAGES_KEPT;
-    else
-        wanted += change == SPACE_GROWS ? 2 * PAGES_KEPT + pages_for_events(space) : PAGES_KEPT;
-    return wanted <= file->pages - file->pages_used + space->listed_pages;
+    if (change == SPACE_LOG && space_log_is_full(space))
+        return false;
+    uint64_t rows = space->inbox_value_pages + space->log_value_pages;
+    uint64_t single = pages_taken(space) + pages_left(space, change);
+    uint64_t behind = file->pages - file->pages_used;
+    if (single + rows > behind + space->listed_pages)
+        return false;
+    uint64_t single_behind = single > space->listed_pages ? single - space->listed_pages : 0;
+    return change != SPACE_LOG || space->log_value_pages == 0 ||
+           single + rows <= space->listed_run || single_behind + rows <= behind;
 }
 
 /* --- the file, as the estimate has to know it ------------------------------------------------- */
@@ -195,14 +248,15 @@ static uint64_t longest_run(const uint8_t *bitmap, uint64_t bits)
     return longest;
 }
 
-/* What is free inside of the file; rows of pages matter to saved inboxes alone. */
-static int space_count(struct lmdb_store *store, enum space_change change)
+/* What is free inside of the file; rows of pages matter to saved inboxes, and to values of the log
+ * that have pages of their own. */
+static int space_count(struct lmdb_store *store, bool with_rows)
 {
     uint64_t pages = 0;
     uint64_t file_pages = store->space.file.pages_used;
     uint8_t *bitmap = NULL;
     int dead;
-    if (change == SPACE_MESSAGE && (bitmap = calloc(1, file_pages / 8 + 1)) == NULL)
+    if (with_rows && (bitmap = calloc(1, file_pages / 8 + 1)) == NULL)
         return -ENOMEM;
     (void)mdb_reader_check(store->env, &dead); /* who died in a read keeps pages from use */
     int code = free_list_read(store->env, &pages, bitmap, file_pages);
@@ -218,6 +272,7 @@ int lmdb_space_open(struct lmdb_store *store)
     MDB_stat sessions;
     MDB_stat events;
     MDB_stat inboxes;
+    MDB_stat log;
     uint64_t history_pages = 0;
     CHECK(store->transaction != NULL && store->env != NULL);
     int code = mdb_env_info(store->env, &info);
@@ -227,6 +282,8 @@ int lmdb_space_open(struct lmdb_store *store)
         code = mdb_stat(store->transaction, store->events, &events);
     if (code == 0)
         code = mdb_stat(store->transaction, store->inboxes, &inboxes);
+    if (code == 0)
+        code = mdb_stat(store->transaction, store->log, &log);
     for (int ring = 0; code == 0 && !store->without_history && ring < HISTORY_RINGS; ring++) {
         MDB_stat stat;
         code = mdb_stat(store->transaction, store->histories[ring], &stat);
@@ -246,6 +303,8 @@ int lmdb_space_open(struct lmdb_store *store)
             .history_pages = history_pages,
             .inbox_pages = inboxes.ms_branch_pages + inboxes.ms_leaf_pages,
             .inbox_value_pages = inboxes.ms_overflow_pages,
+            .log_pages = log.ms_branch_pages + log.ms_leaf_pages,
+            .log_value_pages = log.ms_overflow_pages,
             .sessions = sessions.ms_entries,
             .events_missing = kept < store->events_kept_max ? store->events_kept_max - kept : 0,
         });
@@ -262,7 +321,7 @@ int lmdb_space_take(struct lmdb_store *store, enum space_change change, size_t b
     if (space_fits(space, change))
         return 0;
     bool counted = space->listed && (change != SPACE_MESSAGE || space->listed_run > 0);
-    int result = counted ? 0 : space_count(store, change);
+    int result = counted ? 0 : space_count(store, change == SPACE_MESSAGE);
     if (result < 0)
         return result;
     if (space_fits(space, change))
@@ -271,20 +330,41 @@ int lmdb_space_take(struct lmdb_store *store, enum space_change change, size_t b
     return -EXFULL;
 }
 
-int lmdb_space_spare(struct lmdb_store *store, size_t bytes)
+/* 1: it is added; 0: it does not fit, and it is as if it had not been asked for. */
+static int take_if_it_fits(struct lmdb_store *store, enum space_change change, size_t bytes,
+                           bool with_rows)
 {
     struct space *space = &store->space;
     const struct space before = *space;
     CHECK(store->transaction != NULL);
-    space_add(space, SPACE_HISTORY, bytes);
-    if (space_fits(space, SPACE_HISTORY))
+    space_add(space, change, bytes);
+    if (space_fits(space, change))
         return 1;
-    int result = space->listed ? 0 : space_count(store, SPACE_HISTORY);
-    if (result == 0 && space_fits(space, SPACE_HISTORY))
+    bool counted = space->listed && (!with_rows || space->listed_run > 0);
+    int result = counted ? 0 : space_count(store, with_rows);
+    if (result == 0 && space_fits(space, change))
         return 1;
     struct space listed = *space; /* it was not put */
     *space = before;
     if (listed.listed)
         space_list(space, listed.listed_pages, listed.listed_run);
+    return result;
+}
+
+int lmdb_space_spare(struct lmdb_store *store, size_t bytes)
+{
+    return take_if_it_fits(store, SPACE_HISTORY, bytes, false);
+}
+
+/* Where the log has not its share and yet no room, the history may have taken it. */
+int lmdb_space_log(struct lmdb_store *store, size_t bytes)
+{
+    struct space with = store->space;
+    space_add(&with, SPACE_LOG, bytes);
+    if (space_log_is_full(&with))
+        return 0;
+    int result = take_if_it_fits(store, SPACE_LOG, bytes, with.log_value_pages > 0);
+    if (result == 0)
+        store->history_yields = true;
     return result;
 }

@@ -18,6 +18,8 @@ enum space_change {
     SPACE_KEEPS,   /* a session updated or deleted, an event */
     SPACE_GROWS,   /* a session that takes more space than before */
     SPACE_MESSAGE, /* a part of a saved inbox */
+    SPACE_LOG,     /* a value of the log: it takes no space that a session may want */
+    SPACE_LOG_DROP,
     SPACE_HISTORY, /* what nobody needs: it takes no space that anything else may want */
 };
 
@@ -31,6 +33,8 @@ struct space_file {
     uint64_t history_pages;
     uint64_t inbox_pages;
     uint64_t inbox_value_pages; /* and those */
+    uint64_t log_pages;
+    uint64_t log_value_pages;
     uint64_t sessions;
     uint64_t events_missing; /* how many more may be kept */
 };
@@ -42,8 +46,11 @@ struct space {
     uint64_t inbox_changes;
     uint64_t inbox_bytes;       /* on pages that they share */
     uint64_t inbox_value_pages; /* on pages of their own */
-    uint64_t listed_pages;      /* free inside of the file; 0 until space_list */
-    uint64_t listed_run;        /* the most of them in a row */
+    uint64_t log_values, log_drops;
+    uint64_t log_bytes;
+    uint64_t log_value_pages;
+    uint64_t listed_pages; /* free inside of the file; 0 until space_list */
+    uint64_t listed_run;   /* the most of them in a row */
     bool listed;
 };
 
@@ -55,6 +62,9 @@ void space_add(struct space *space, enum space_change change, size_t bytes);
 /* Whether all that was added fits, the last one being of that kind. A false before space_list
  * means: only if the free pages inside of the file do. */
 bool space_fits(const struct space *space, enum space_change change);
+
+/* Whether the log would have more than its share. */
+bool space_log_is_full(const struct space *space);
 
 void space_list(struct space *space, uint64_t pages, uint64_t run);
 

@@ -11,8 +11,8 @@
 /* The store on disk. It and the files of lmdb/private.h are the only ones that know LMDB; its codes
  * end there.
  *
- * Six databases in one file: `sessions`, `events`, `inboxes`, `history`, `refusals` and `meta` (the
- * schema's version, and one record with both counters); storage/record.h has the layout. A
+ * Seven databases in one file: `sessions`, `events`, `inboxes`, `log`, `history`, `refusals` and
+ * `meta` (the schema's version, and records with the counters); storage/record.h has the layout. A
  * transaction reads the counters from the last committed state when it begins and writes them when
  * it commits, so an abort gives the seqs back by itself.
  *

@@ -29,12 +29,14 @@ int lmdb_begin(struct store *base)
             return -EIO;
         code = mdb_txn_begin(store->env, NULL, 0, &store->transaction);
     }
-    store->changed = false;
+    store->changed = store->log_changed = false;
     if (code != 0)
         store->transaction = NULL;
     if (code != 0)
         return lmdb_translate(code);
     result = lmdb_position_read(store, store->transaction, &store->pending);
+    if (result == 0)
+        result = lmdb_log_count(store, store->transaction, &store->pending);
     if (result == 0)
         result = lmdb_space_open(store);
     if (result == 0)
@@ -218,6 +220,8 @@ int lmdb_commit(struct store *base, uint64_t epoch_last)
         store->changed = true;
     }
     int result = store->changed ? position_write(store) : 0;
+    if (result == 0)
+        result = lmdb_log_commit(store);
     if (result < 0) {
         lmdb_abort(base);
         return result;

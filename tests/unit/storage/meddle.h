@@ -46,9 +46,17 @@ static inline void meddle(const char *folder, const char *database, const char *
     meddle_bytes(folder, database, (MDB_val){strlen(name), (void *)name}, content);
 }
 
-/* As a program of version 1 left it: another version in meta and no inboxes. */
+/* As a program of version 2 left it: another version in meta and no log. */
+static inline void meddle_to_version_2(const char *folder)
+{
+    meddle(folder, "log", "", "");
+    meddle(folder, "meta", "schema", "usher-store-2");
+}
+
+/* And of version 1, which had no inboxes either. */
 static inline void meddle_to_version_1(const char *folder)
 {
+    meddle_to_version_2(folder);
     meddle(folder, "inboxes", "", "");
     meddle(folder, "meta", "schema", "usher-store-1");
 }

@@ -535,10 +535,10 @@ static void another_schema_is_refused(void **state)
     struct fixture *fixture = *state;
     contract_login(fixture->store, "anna", 1);
     shut(fixture);
-    meddle(fixture->folder, "meta", "schema", "usher-store-3");
+    meddle(fixture->folder, "meta", "schema", "usher-store-4");
     assert_damaged(fixture);
     assert_non_null(strstr(fixture->error, "another version"));
-    meddle(fixture->folder, "meta", "schema", "usher-store-2");
+    meddle(fixture->folder, "meta", "schema", "usher-store-3");
     assert_int_equal(try_open(fixture), 0);
 }
 
@@ -569,20 +569,20 @@ static void an_older_store_is_upgraded(void **state)
             assert_int_equal(try_open(fixture), 0);
     }
     assert_int_equal(contract_login(fixture->store, "anna", 501), 501);
-    /* It is of version 2 now, which has inboxes. */
+    /* It is of version 3 now, which has inboxes. */
     shut(fixture);
     meddle(fixture->folder, "inboxes", "", "");
     assert_damaged(fixture);
 }
 
-/* Version 1 has no such part and version 2 must have it. */
+/* The versions before have no such part and this one must have it. */
 static void a_half_upgrade_is_damage(void **state)
 {
     struct fixture *fixture = *state;
     contract_login(fixture->store, "anna", 1);
     shut(fixture);
     meddle_to_version_1(fixture->folder);
-    meddle(fixture->folder, "meta", "schema", "usher-store-2");
+    meddle(fixture->folder, "meta", "schema", "usher-store-3");
     assert_damaged(fixture);
     assert_non_null(strstr(fixture->error, "missing"));
 }
