@@ -50,10 +50,12 @@ static uint8_t *envelope_put(uint8_t *at, size_t envelope_bytes, uint64_t id, un
     return at + varint_write(at, body_bytes);
 }
 
+/* The traceparent stands in it, though its number comes behind that of redelivered: to all who get
+ * a message in common it is the same. */
 static size_t tail_size(const struct message_fields *m)
 {
     return run_size(m->from) + run_size(m->service) + run_size(m->payload) +
-           number_size(m->time_ms);
+           number_size(m->time_ms) + run_size(m->traceparent);
 }
 
 static uint8_t *tail_put(uint8_t *at, const struct message_fields *m)
@@ -61,7 +63,8 @@ static uint8_t *tail_put(uint8_t *at, const struct message_fields *m)
     at = run_put(at, 2, m->from);
     at = run_put(at, 3, m->service);
     at = run_put(at, 4, m->payload);
-    return number_put(at, 5, m->time_ms);
+    at = number_put(at, 5, m->time_ms);
+    return run_put(at, 8, m->traceparent);
 }
 
 size_t broker_frame_tail_size(const struct message_fields *m)

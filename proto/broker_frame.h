@@ -19,6 +19,7 @@ struct message_fields {
     struct bytes from, service, payload;
     uint64_t time_ms;
     bool redelivered;
+    struct bytes traceparent;
 };
 
 /* The bytes that broker_frame_message will append, its length included. */

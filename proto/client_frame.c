@@ -412,5 +412,9 @@ struct client_frame_gist client_frame_gist(const struct client_frame *frame)
         else if (place->kind == KIND_PAYLOAD)
             gist.payload_bytes = field_of(frame, place).run.size;
     }
+    if (frame->body == CLIENT_SEND)
+        gist.traceparent = frame->send.traceparent;
+    else if (frame->body == CLIENT_CALL)
+        gist.traceparent = frame->call.traceparent;
     return gist;
 }

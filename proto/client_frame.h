@@ -103,6 +103,7 @@ struct client_frame_gist {
     const char *word; /* the name of its row, "other" without a body that is known */
     struct bytes peer;
     size_t payload_bytes;
+    struct bytes traceparent; /* as it came */
 };
 
 struct client_frame_gist client_frame_gist(const struct client_frame *frame);

@@ -149,10 +149,10 @@ static int append_mail(struct buffer *items, uint64_t seq, unsigned number,
 
 int link_batch_call(struct buffer *items, uint64_t seq, const struct user_call_fields *call)
 {
-    const struct field fields[] = {{.value = call->call},       {.run = call->user},
-                                   {.value = call->epoch},      {.run = call->method},
-                                   {.run = call->payload},      {.value = call->timeout_ms},
-                                   {.value = call->redelivered}};
+    const struct field fields[] = {{.value = call->call},        {.run = call->user},
+                                   {.value = call->epoch},       {.run = call->method},
+                                   {.run = call->payload},       {.value = call->timeout_ms},
+                                   {.value = call->redelivered}, {.run = call->traceparent}};
     return append_mail(items, seq, MAIL_CALL, fields, COUNT(fields));
 }
 

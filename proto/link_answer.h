@@ -52,6 +52,7 @@ struct user_call_fields {
     struct bytes method, payload;
     uint32_t timeout_ms;
     bool redelivered;
+    struct bytes traceparent;
 };
 
 struct auth_call_fields {

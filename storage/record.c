@@ -9,6 +9,7 @@
 #include "backend.pb-c.h"
 #include "base/check.h"
 #include "proto/arena.h"
+#include "proto/traceparent.h"
 #include "record.pb-c.h"
 #include "storage/record_private.h"
 
@@ -322,13 +323,21 @@ static Usher__V1__MessageRecord message_record(const struct saved_message *messa
     record.name.len = message->name.size;
     record.payload.data = (uint8_t *)message->payload.data;
     record.payload.len = message->payload.size;
+    record.traceparent.data = (uint8_t *)message->traceparent.data;
+    record.traceparent.len = message->traceparent.size;
     return record;
+}
+
+bool record_message_is_usable(const struct saved_message *message)
+{
+    return message->seq != 0 && message->name.size <= STORE_NAME_BYTES_MAX &&
+           message->payload.size <= STORE_PAYLOAD_BYTES_MAX &&
+           (message->traceparent.size == 0 || traceparent_valid(message->traceparent));
 }
 
 int record_message_size(const struct saved_message *message)
 {
-    if (message->seq == 0 || message->name.size > STORE_NAME_BYTES_MAX ||
-        message->payload.size > STORE_PAYLOAD_BYTES_MAX)
+    if (!record_message_is_usable(message))
         return -EINVAL;
     Usher__V1__MessageRecord record = message_record(message);
     return RECORD_HEADER_BYTES + (int)protobuf_c_message_get_packed_size(&record.base);
@@ -370,8 +379,6 @@ int record_unpack_message(const char *user, uint64_t seq, struct bytes bytes, st
     if (base == NULL)
         return -EUCLEAN;
     const Usher__V1__MessageRecord *record = (const Usher__V1__MessageRecord *)base;
-    if (record->name.len > STORE_NAME_BYTES_MAX || record->payload.len > STORE_PAYLOAD_BYTES_MAX)
-        return -EUCLEAN;
     *message = (struct saved_message){
         .seq = seq,
         .time_ms = record->time_ms,
@@ -382,8 +389,9 @@ int record_unpack_message(const char *user, uint64_t seq, struct bytes bytes, st
         .mid = record->mid,
         .name = {record->name.data, record->name.len},
         .payload = {record->payload.data, record->payload.len},
+        .traceparent = {record->traceparent.data, record->traceparent.len},
     };
-    return 0;
+    return record_message_is_usable(message) ? 0 : -EUCLEAN;
 }
 
 /* --- the counters ------------------------------------------------------------------------ */

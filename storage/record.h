@@ -74,6 +74,9 @@ int record_pack_inbox(const char *user, const struct saved_inbox *inbox,
                       uint8_t out[RECORD_BYTES_MAX]);
 int record_unpack_inbox(const char *user, struct bytes bytes, struct saved_inbox *inbox);
 
+/* Whether it may be stored, and what was stored is one. */
+bool record_message_is_usable(const struct saved_message *message);
+
 /* Messages are of any size: how many bytes packing takes (-EINVAL as above), and packing into
  * just so many. */
 int record_message_size(const struct saved_message *message);

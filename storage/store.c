@@ -46,12 +46,6 @@ static bool event_is_usable(const struct presence_event *event)
            record_text_fits(event->client, STORE_CLIENT_BYTES_MAX);
 }
 
-static bool message_is_usable(const struct saved_message *message)
-{
-    return message->seq != 0 && message->name.size <= STORE_NAME_BYTES_MAX &&
-           message->payload.size <= STORE_PAYLOAD_BYTES_MAX;
-}
-
 static bool history_is_usable(const struct history_record *record)
 {
     return store_name_is_usable(record->user) && record->kind > 0 && record->kind < HISTORY_KINDS &&
@@ -198,7 +192,7 @@ int store_put_message(struct store *store, const char *user, const struct saved_
     int result = write_check(store);
     if (result < 0)
         return result;
-    if (!store_name_is_usable(user) || !message_is_usable(message))
+    if (!store_name_is_usable(user) || !record_message_is_usable(message))
         return write_done(store, -EINVAL);
     return write_done(store, store->ops->put_message(store, user, message));
 }

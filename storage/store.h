@@ -104,6 +104,7 @@ struct saved_message {
     uint64_t mid;      /* of a stored one; 0: it is none */
     struct bytes name; /* sender or service, STORE_NAME_BYTES_MAX at most */
     struct bytes payload;
+    struct bytes traceparent; /* a valid one, or empty */
 };
 
 /* Two rings, so that whoever is refused never pushes out what happened to those who were in. */

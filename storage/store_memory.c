@@ -58,7 +58,7 @@ struct inbox_entry {
     char user[STORE_NAME_BYTES_MAX + 1];
     struct saved_inbox inbox;     /* of the entry with seq 0 */
     struct saved_message message; /* of the others */
-    uint8_t bytes[];              /* name and payload */
+    uint8_t bytes[];              /* name, payload and traceparent */
 };
 
 struct cursor {
@@ -490,13 +490,15 @@ static struct bytes bytes_copy(uint8_t *to, struct bytes bytes)
 static int memory_put_message(struct store *base, const char *user,
                               const struct saved_message *message)
 {
-    size_t bytes = message->name.size + message->payload.size;
+    size_t bytes = message->name.size + message->payload.size + message->traceparent.size;
     struct inbox_entry *entry = inbox_pend(memory_of(base), user, bytes);
     if (entry == NULL)
         return -ENOMEM;
     entry->message = *message;
     entry->message.name = bytes_copy(entry->bytes, message->name);
     entry->message.payload = bytes_copy(entry->bytes + message->name.size, message->payload);
+    entry->message.traceparent =
+        bytes_copy(entry->bytes + message->name.size + message->payload.size, message->traceparent);
     return 0;
 }
 

@@ -49,16 +49,24 @@ struct attach_message *attach_with_rooms(struct attach_message *attach, struct b
 
 struct deliver_message *deliver_create(struct bytes name, struct bytes payload)
 {
-    CHECK(name.size <= UINT8_MAX && payload.size <= UINT32_MAX / 2);
-    struct deliver_message *message =
-        message_create(MESSAGE_DELIVER, sizeof(*message) + name.size + payload.size);
+    return deliver_create_traced(name, payload, (struct bytes){0});
+}
+
+struct deliver_message *deliver_create_traced(struct bytes name, struct bytes payload,
+                                              struct bytes traceparent)
+{
+    CHECK(name.size <= UINT8_MAX && payload.size <= UINT32_MAX / 2 &&
+          (traceparent.size == 0 || traceparent.size == TRACEPARENT_BYTES));
+    struct deliver_message *message = message_create(
+        MESSAGE_DELIVER, sizeof(*message) + name.size + payload.size + traceparent.size);
     if (message == NULL)
         return NULL;
     memset((uint8_t *)message + sizeof(struct message), 0,
            sizeof(*message) - sizeof(struct message));
     message->name_size = (uint8_t)name.size;
     message->payload_size = (uint32_t)payload.size;
-    bytes_put(bytes_put(message->bytes, name), payload);
+    message->traced = traceparent.size > 0;
+    bytes_put(bytes_put(bytes_put(message->bytes, name), payload), traceparent);
     return message;
 }
 

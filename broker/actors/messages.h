@@ -10,6 +10,7 @@
 
 #include "proto/bytes.h"
 #include "proto/client_frame.h"
+#include "proto/traceparent.h"
 #include "proto/username.h"
 #include "runtime/actor.h"
 
@@ -194,6 +195,7 @@ struct deliver_message {
     bool sent : 1;      /* to the present connection or an earlier one */
     bool stored : 1;    /* it is on the disk, and `mid` holds; its receiver's turn sets it */
     bool repeated : 1;  /* of a CHANGE_STORE: its tag has been seen, and mid is that of the first */
+    bool traced : 1;    /* it has a traceparent */
     union {
         uint64_t arrived_ms; /* monotonic */
         uint64_t mid;        /* from the committer, or from a window */
@@ -206,7 +208,7 @@ struct deliver_message {
         uint64_t epoch_wanted; /* 0: any */
         uint64_t tag;          /* with keep_s; 0: none */
     };
-    uint8_t bytes[]; /* name, payload; nothing when they are in a push_bundle */
+    uint8_t bytes[]; /* name, payload, traceparent; nothing when they are in a push_bundle */
 };
 
 /* 0: it is not on the disk. */
@@ -223,6 +225,7 @@ struct bundle_message {
 /* push.c: of a message that shares them. */
 struct bytes push_name(const struct deliver_message *message);
 struct bytes push_payload(const struct deliver_message *message);
+struct bytes push_traceparent(const struct deliver_message *message);
 
 static inline struct bytes deliver_name(const struct deliver_message *message)
 {
@@ -238,8 +241,28 @@ static inline struct bytes deliver_payload(const struct deliver_message *message
     return (struct bytes){message->bytes + message->name_size, message->payload_size};
 }
 
+/* Valid (proto/traceparent.h), or empty. */
+static inline struct bytes deliver_traceparent(const struct deliver_message *message)
+{
+    if (!message->traced)
+        return (struct bytes){0};
+    if (!message_is_plain(&message->header))
+        return push_traceparent(message);
+    return (struct bytes){message->bytes + message->name_size + message->payload_size,
+                          TRACEPARENT_BYTES};
+}
+
+/* Of it, its payload and its name. */
+static inline uint32_t deliver_size(const struct deliver_message *message)
+{
+    return message->name_size + message->payload_size +
+           (message->traced ? (uint32_t)TRACEPARENT_BYTES : 0);
+}
+
 /* NULL without memory. */
 struct deliver_message *deliver_create(struct bytes name, struct bytes payload);
+struct deliver_message *deliver_create_traced(struct bytes name, struct bytes payload,
+                                              struct bytes traceparent);
 
 /* How a Send or a command ended. code is an Error.Code of client.proto (0: done), or one of these.
  */
@@ -323,15 +346,21 @@ struct user_call_message {
     uint8_t user_size, service_size, method_size;
     uint32_t stamp_us; /* when it was accepted; 0: not timed */
     uint32_t payload_size;
-    uint8_t bytes[]; /* user, service, method, payload */
+    uint8_t bytes[]; /* user, service, method, payload, and up to its end the traceparent */
 };
 
 struct user_call_message *user_call_create(struct bytes user, struct bytes service,
                                            struct bytes method, struct bytes payload);
+
+/* The traceparent is valid (proto/traceparent.h), or empty. */
+struct user_call_message *user_call_create_traced(struct bytes user, struct bytes service,
+                                                  struct bytes method, struct bytes payload,
+                                                  struct bytes traceparent);
 struct bytes user_call_user(const struct user_call_message *message);
 struct bytes user_call_service(const struct user_call_message *message);
 struct bytes user_call_method(const struct user_call_message *message);
 struct bytes user_call_payload(const struct user_call_message *message);
+struct bytes user_call_traceparent(const struct user_call_message *message);
 
 /* A session read from the store at start. Behind it: its rooms, as in an attach_message. */
 struct restore_message {

@@ -25,9 +25,12 @@ enum { FIELD_TAG_BYTES = 1 };
 
 static struct message_fields fields_of(const struct push *push, uint64_t time_ms)
 {
-    CHECK(push->service.size <= UINT8_MAX && push->payload.size <= UINT32_MAX / 2);
-    return (struct message_fields){
-        .service = push->service, .payload = push->payload, .time_ms = time_ms};
+    CHECK(push->service.size <= UINT8_MAX && push->payload.size <= UINT32_MAX / 2 &&
+          (push->traceparent.size == 0 || push->traceparent.size == TRACEPARENT_BYTES));
+    return (struct message_fields){.service = push->service,
+                                   .payload = push->payload,
+                                   .time_ms = time_ms,
+                                   .traceparent = push->traceparent};
 }
 
 static void encode(struct push_body *body, uint8_t *tail, const struct message_fields *fields)
@@ -35,15 +38,19 @@ static void encode(struct push_body *body, uint8_t *tail, const struct message_f
     size_t size = broker_frame_tail_size(fields);
     size_t time_bytes = fields->time_ms == 0 ? 0 : FIELD_TAG_BYTES + varint_size(fields->time_ms);
     size_t name_size = fields->service.size;
+    size_t trace_size = fields->traceparent.size;
+    size_t behind = time_bytes + (trace_size == 0 ? 0 : FIELD_TAG_BYTES + varint_size(trace_size)) +
+                    trace_size; /* the payload */
     *body = (struct push_body){
         .tail = tail,
         .tail_size = (uint32_t)size,
         .name_at = name_size == 0 ? 0 : (uint32_t)(FIELD_TAG_BYTES + varint_size(name_size)),
-        .payload_at = (uint32_t)(size - time_bytes - fields->payload.size),
+        .payload_at = (uint32_t)(size - behind - fields->payload.size),
         .payload_size = (uint32_t)fields->payload.size,
         .name_size = (uint8_t)name_size,
+        .traced = trace_size > 0,
     };
-    CHECK(time_bytes + fields->payload.size <= size && body->name_at <= body->payload_at);
+    CHECK(behind + fields->payload.size <= size && body->name_at <= body->payload_at);
     broker_frame_tail_write(tail, fields);
 }
 
@@ -70,16 +77,18 @@ static struct push_bundle *bundle_create(const struct push *pushes, uint32_t cou
         CHECK(pushes[i].transient == bundle->transient);
         encode(&bundle->bodies[i], (uint8_t *)bundle + at, &fields[i]);
         at += bundle->bodies[i].tail_size;
-        if (bundle->bodies[i].payload_size > bundle->payload_bytes_max)
-            bundle->payload_bytes_max = bundle->bodies[i].payload_size;
+        uint32_t bytes =
+            bundle->bodies[i].payload_size + (bundle->bodies[i].traced ? TRACEPARENT_BYTES : 0);
+        if (bytes > bundle->payload_bytes_max)
+            bundle->payload_bytes_max = bytes;
     }
     CHECK(at == size);
     return bundle;
 }
 
 /* What a message of one of them says beside the payload. */
-static struct deliver_message model_of(size_t name_size, size_t payload_size, uint64_t time_ms,
-                                       uint64_t arrived_ms)
+static struct deliver_message model_of(size_t name_size, size_t payload_size, bool traced,
+                                       uint64_t time_ms, uint64_t arrived_ms)
 {
     return (struct deliver_message){
         .from_service = true,
@@ -87,6 +96,7 @@ static struct deliver_message model_of(size_t name_size, size_t payload_size, ui
         .arrived_ms = arrived_ms,
         .name_size = (uint8_t)name_size,
         .payload_size = (uint32_t)payload_size,
+        .traced = traced,
     };
 }
 
@@ -100,6 +110,12 @@ struct bytes push_payload(const struct deliver_message *message)
 {
     const struct push_body *body = push_body_of(message);
     return (struct bytes){body->tail + body->payload_at, message->payload_size};
+}
+
+struct bytes push_traceparent(const struct deliver_message *message)
+{
+    const struct push_body *body = push_body_of(message);
+    return (struct bytes){body->tail + body->tail_size - TRACEPARENT_BYTES, TRACEPARENT_BYTES};
 }
 
 int push_begin_bundle(struct push_run *run, const struct push *pushes, uint32_t count,
@@ -118,7 +134,8 @@ int push_begin(struct push_run *run, struct push push, uint64_t time_ms, uint64_
         .alone = push,
         .bundle = receivers != 1 ? bundle_create(&push, 1, time_ms, arrived_ms) : NULL,
         .left = receivers,
-        .model = model_of(fields.service.size, fields.payload.size, time_ms, arrived_ms),
+        .model = model_of(fields.service.size, fields.payload.size, fields.traceparent.size > 0,
+                          time_ms, arrived_ms),
     };
     run->model.transient = push.transient;
     return run->bundle != NULL || receivers == 1 ? 0 : -ENOMEM;
@@ -146,9 +163,10 @@ static void *next_of_many(struct push_run *run, uint16_t kind, size_t size)
 
 struct deliver_message *push_next(struct push_run *run)
 {
-    struct deliver_message *message = run->bundle != NULL
-                                          ? next_of_many(run, MESSAGE_DELIVER, sizeof(*message))
-                                          : deliver_create(run->alone.service, run->alone.payload);
+    struct deliver_message *message =
+        run->bundle != NULL
+            ? next_of_many(run, MESSAGE_DELIVER, sizeof(*message))
+            : deliver_create_traced(run->alone.service, run->alone.payload, run->alone.traceparent);
     if (message != NULL)
         copy(message, &run->model);
     return message;
@@ -188,8 +206,8 @@ struct deliver_message *push_single(const struct bundle_message *message, uint32
     const struct push_bundle *bundle = push_bundle_of(message);
     CHECK(message->header.kind == MESSAGE_BUNDLE && index < bundle->count);
     const struct push_body *body = &bundle->bodies[index];
-    struct deliver_message model =
-        model_of(body->name_size, body->payload_size, bundle->time_ms, bundle->arrived_ms);
+    struct deliver_message model = model_of(body->name_size, body->payload_size, body->traced,
+                                            bundle->time_ms, bundle->arrived_ms);
     struct deliver_message *single = holding(message_shared(&message->header));
     copy(single, &model);
     single->push_index = (uint8_t)index;

@@ -13,6 +13,7 @@ struct push_body {
     uint32_t name_at, payload_at; /* in the tail */
     uint32_t payload_size;
     uint8_t name_size;
+    bool traced; /* a traceparent ends the tail */
 };
 
 enum { PUSH_BUNDLE_MAX = 16, PUSH_BUNDLE_BYTES_MAX = 16 * 1024 };
@@ -21,7 +22,7 @@ enum { PUSH_BUNDLE_MAX = 16, PUSH_BUNDLE_BYTES_MAX = 16 * 1024 };
 struct push_bundle {
     struct shared shared;
     uint32_t count;
-    uint32_t payload_bytes_max; /* of the largest one */
+    uint32_t payload_bytes_max; /* of the largest one, its traceparent counted */
     bool transient;             /* all of them */
     uint64_t time_ms, arrived_ms;
     struct push_body bodies[];
@@ -55,6 +56,7 @@ static inline bool message_is_transient(const struct message *message)
 struct push {
     struct bytes service, payload;
     bool transient;
+    struct bytes traceparent; /* valid, or empty */
 };
 
 /* Makes the messages of one push, or of some to the same users. Any thread, one at a time. */

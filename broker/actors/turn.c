@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "proto/traceparent.h"
 
 /* The buffers of a turn grow to what the largest turn needed and are cut back when that was
  * unusual, so a burst does not keep its memory. */
@@ -49,6 +50,14 @@ void turn_discard(struct turn *turn)
         if (turn->effects[i].message != NULL)
             message_destroy(turn->effects[i].message);
     turn_reset(turn);
+}
+
+struct bytes turn_traceparent(struct turn *turn, struct bytes given)
+{
+    if (given.size == 0 || traceparent_valid(given))
+        return given;
+    turn_count(turn, METRIC_traceparents_invalid, 1);
+    return (struct bytes){0};
 }
 
 void turn_fini(struct turn *turn)

@@ -217,6 +217,10 @@ void turn_note(struct turn *turn, const char *detail, const char *limit, uint64_
 /* And who did it. */
 void turn_note_by(struct turn *turn, const char *by);
 
+/* What is carried of a traceparent that a peer has given: itself; nothing, and counted, if it is
+ * none. */
+struct bytes turn_traceparent(struct turn *turn, struct bytes given);
+
 /* When the effects are done: the time since the stamp; 0: nothing, it is not timed. */
 static inline void turn_mark(struct turn *turn, enum histogram_id histogram, uint32_t stamp_us)
 {

@@ -5,7 +5,8 @@
 
 #include "base/check.h"
 
-/* A call on its way to a service: user, service, method and payload stand behind each other.
+/* A call on its way to a service: user, service, method and payload stand behind each other. What
+ * the message has behind them is a traceparent, so one without it is not a byte larger.
  *
  * What else goes that way stands in the same four: the user is the name that it is routed by, and
  * of a room's mail the method is the user whom it is about. News have more numbers than a call,
@@ -17,13 +18,14 @@ struct news_head {
     uint8_t kind, cause, service_size;
 };
 
-/* The payload is to be written by the caller. */
-static struct user_call_message *create(struct bytes user, struct bytes service,
-                                        struct bytes method, size_t payload_size)
+/* Payload and traceparent are to be written by the caller. */
+static struct user_call_message *create_sized(struct bytes user, struct bytes service,
+                                              struct bytes method, size_t payload_size,
+                                              size_t trace_size)
 {
     CHECK(user.size <= UINT8_MAX && service.size <= UINT8_MAX && method.size <= UINT8_MAX &&
           payload_size <= UINT32_MAX / 2);
-    size_t size = user.size + service.size + method.size + payload_size;
+    size_t size = user.size + service.size + method.size + payload_size + trace_size;
     struct user_call_message *message = message_create(MESSAGE_USER_CALL, sizeof(*message) + size);
     if (message == NULL)
         return NULL;
@@ -37,6 +39,12 @@ static struct user_call_message *create(struct bytes user, struct bytes service,
     return message;
 }
 
+static struct user_call_message *create(struct bytes user, struct bytes service,
+                                        struct bytes method, size_t payload_size)
+{
+    return create_sized(user, service, method, payload_size, 0);
+}
+
 static uint8_t *payload_of(struct user_call_message *message)
 {
     return message->bytes + message->user_size + message->service_size + message->method_size;
@@ -48,6 +56,17 @@ struct user_call_message *user_call_create(struct bytes user, struct bytes servi
     struct user_call_message *message = create(user, service, method, payload.size);
     if (message != NULL)
         bytes_put(payload_of(message), payload);
+    return message;
+}
+
+struct user_call_message *user_call_create_traced(struct bytes user, struct bytes service,
+                                                  struct bytes method, struct bytes payload,
+                                                  struct bytes traceparent)
+{
+    struct user_call_message *message =
+        create_sized(user, service, method, payload.size, traceparent.size);
+    if (message != NULL)
+        bytes_put(bytes_put(payload_of(message), payload), traceparent);
     return message;
 }
 
@@ -72,6 +91,15 @@ struct bytes user_call_payload(const struct user_call_message *message)
     return (struct bytes){message->bytes + message->user_size + message->service_size +
                               message->method_size,
                           message->payload_size};
+}
+
+struct bytes user_call_traceparent(const struct user_call_message *message)
+{
+    struct bytes payload = user_call_payload(message);
+    const uint8_t *end = (const uint8_t *)message + message->header.size;
+    const uint8_t *behind = payload.data + payload.size;
+    CHECK(behind <= end);
+    return (struct bytes){behind, (size_t)(end - behind)};
 }
 
 /* --- rooms ------------------------------------------------------------------------------------ */

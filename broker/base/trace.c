@@ -33,6 +33,7 @@ struct record {
     uint8_t stage;
     bool in;
     char peer[TRACE_NAME_BYTES_MAX + 1];
+    char trace_id[TRACE_ID_DIGITS]; /* all 0: none */
 };
 
 struct trace {
@@ -152,8 +153,32 @@ int trace_stop(struct traces *traces, const char *user)
     return found ? 0 : -ENOENT;
 }
 
+enum { LOOK_BACK = 256 };
+
+/* Of an answer whose session does not remember what the request came with: it is found where its
+ * turn was recorded, if that is not too long ago. */
+static const void *id_of_request(const struct trace *trace, uint64_t id)
+{
+    for (uint64_t back = 1; back <= LOOK_BACK && back <= trace->count; back++) {
+        const struct record *record = &trace->records[(trace->count - back) % TRACE_RECORDS_MAX];
+        if (record->in && record->id == id && record->stage == TRACE_TURN)
+            return record->trace_id[0] != '\0' ? record->trace_id : NULL;
+    }
+    return NULL;
+}
+
+static bool is_answer(const struct trace_point *point)
+{
+    return point->in && point->id != 0 && point->stage != TRACE_ARRIVED &&
+           point->stage != TRACE_TURN;
+}
+
 static void put(struct trace *trace, uint64_t now_us, const struct trace_point *point)
 {
+    char trace_id[TRACE_ID_DIGITS] = {0};
+    const void *from = is_answer(point) ? id_of_request(trace, point->id) : point->trace_id;
+    if (from != NULL)
+        memcpy(trace_id, from, sizeof(trace_id)); /* before its record may be the one written to */
     struct record *record = &trace->records[trace->count++ % TRACE_RECORDS_MAX];
     size_t size = point->peer_size < TRACE_NAME_BYTES_MAX ? point->peer_size : TRACE_NAME_BYTES_MAX;
     *record = (struct record){
@@ -168,6 +193,7 @@ static void put(struct trace *trace, uint64_t now_us, const struct trace_point *
     };
     if (size > 0)
         memcpy(record->peer, point->peer, size);
+    memcpy(record->trace_id, trace_id, sizeof(trace_id));
 }
 
 bool trace_record(struct traces *traces, uint8_t slot, const char *user, uint64_t now_us,
@@ -202,16 +228,20 @@ static size_t print(char line[TRACE_LINE_BYTES_MAX], const struct record *record
                     uint64_t shift_us)
 {
     char offset[40] = "";
+    char trace_id[TRACE_ID_DIGITS + 20] = "";
     if (record->offset != 0)
         snprintf(offset, sizeof(offset), ",\"offset\":%" PRIu64, record->offset);
+    if (record->trace_id[0] != '\0')
+        snprintf(trace_id, sizeof(trace_id), ",\"trace_id\":\"%.*s\"", (int)TRACE_ID_DIGITS,
+                 record->trace_id);
     int size = snprintf(line, TRACE_LINE_BYTES_MAX,
                         "{\"seq\":%" PRIu64 ",\"time_us\":%" PRIu64
                         ",\"stage\":\"%s\",\"direction\":\"%s\",\"kind\":\"%s\",\"id\":%" PRIu64
-                        ",\"peer\":\"%s\",\"bytes\":%" PRIu32 ",\"wait_us\":%" PRIu64 "%s}",
+                        ",\"peer\":\"%s\",\"bytes\":%" PRIu32 ",\"wait_us\":%" PRIu64 "%s%s}",
                         seq, record->time_us + shift_us, stage_names[record->stage],
                         record->in ? "in" : "out", record->kind, record->id,
                         is_plain(record->peer) ? record->peer : "", record->bytes, record->wait_us,
-                        offset);
+                        offset, trace_id);
     return (size_t)size;
 }
 

@@ -18,7 +18,8 @@ enum {
     TRACE_NAME_BYTES_MAX = 64,
     TRACE_SECONDS_DEFAULT = 60,
     TRACE_SECONDS_MAX = 3600,
-    TRACE_LINE_BYTES_MAX = 384
+    TRACE_ID_DIGITS = 32,
+    TRACE_LINE_BYTES_MAX = 448
 };
 
 enum trace_stage {
@@ -40,9 +41,11 @@ struct trace_point {
     uint64_t id;      /* in: the request's; out: the message's seq, or offset in its room */
     const char *peer; /* a name, or # and the number of a room; `peer_size` bytes */
     size_t peer_size;
-    uint32_t bytes;   /* of the payload */
-    uint64_t wait_us; /* since the stage before, as far as that is known */
-    uint64_t offset;  /* that a room gave; 0: it is not told */
+    uint32_t bytes;       /* of the payload */
+    uint64_t wait_us;     /* since the stage before, as far as that is known */
+    uint64_t offset;      /* that a room gave; 0: it is not told */
+    const void *trace_id; /* TRACE_ID_DIGITS, hexadecimal, not ended; NULL: it has none, or for an
+                           * answer to what the user sent: that of the request, if it is found */
 };
 
 struct traces *traces_create(void); /* NULL without memory */

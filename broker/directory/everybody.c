@@ -51,7 +51,7 @@ size_t everybody_push(const struct everybody *everybody, struct runner *runner, 
         pushes[count] = instance_push_text(messages[count]);
         if (pushes[count].transient != pushes[0].transient)
             break;
-        bytes += pushes[count].payload.size;
+        bytes += pushes[count].payload.size + pushes[count].traceparent.size;
         if (count > 0 && bytes > PUSH_BUNDLE_BYTES_MAX)
             break;
         count++;

@@ -130,9 +130,9 @@ struct push_all_message {
     uint64_t token;
     uint32_t accepted, missed;
     bool transient;
-    uint8_t name_size;
+    uint8_t name_size, trace_size;
     uint32_t payload_size;
-    uint8_t bytes[]; /* service, payload */
+    uint8_t bytes[]; /* service, payload, traceparent */
 };
 
 struct push instance_push_text(const struct push_all_message *push);

@@ -48,7 +48,8 @@ static bool is_seen(const struct instance *instance, const struct user_call_mess
 
 static uint32_t weight(const struct user_call_message *call)
 {
-    return (uint32_t)sizeof(*call) + call->user_size + call->method_size + call->payload_size;
+    return (uint32_t)(sizeof(*call) + call->user_size + call->method_size + call->payload_size +
+                      user_call_traceparent(call).size);
 }
 
 static struct user_call_message *first_of(const struct instance *instance)
@@ -321,6 +322,7 @@ static int put_user_call(const struct instance *instance, struct buffer *out,
         .payload = user_call_payload(call),
         .timeout_ms = left_ms(call, turn),
         .redelivered = is_redelivered(instance, call),
+        .traceparent = user_call_traceparent(call),
     };
     return link_batch_call(out, call->mail_number, &fields);
 }

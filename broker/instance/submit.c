@@ -423,8 +423,10 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
     }
     result->push = true;
     struct push_run run;
-    struct push text = {
-        bytes_of_text(instance->service), {push->payload.data, push->payload.len}, push->transient};
+    struct push text = {bytes_of_text(instance->service),
+                        {push->payload.data, push->payload.len},
+                        push->transient,
+                        turn_traceparent(turn, bytes_of_text(push->traceparent))};
     MEMORY_MUST(push_begin(&run, text, turn->wall_ms, turn->now_ms, (uint32_t)push->n_to) == 0,
                 "a push");
     for (size_t i = 0; i < push->n_to; i++) {
@@ -444,16 +446,17 @@ static void push_all(struct instance *instance, struct submit *submit, uint32_t 
 {
     struct bytes name = bytes_of_text(instance->service);
     struct push_all_message *message;
-    size_t bytes = sizeof(*message) + name.size + push->payload.len;
+    struct bytes payload = {push->payload.data, push->payload.len};
+    struct bytes traceparent = turn_traceparent(turn, bytes_of_text(push->traceparent));
+    size_t bytes = sizeof(*message) + name.size + payload.size + traceparent.size;
     MEMORY_MUST((message = message_create(MESSAGE_PUSHED_ALL, bytes)) != NULL, "a push");
     message->token = token_of(submit, index, 0);
     message->accepted = message->missed = 0;
     message->transient = push->transient;
     message->name_size = (uint8_t)name.size;
-    message->payload_size = (uint32_t)push->payload.len;
-    memcpy(message->bytes, name.data, name.size);
-    if (push->payload.len > 0)
-        memcpy(message->bytes + name.size, push->payload.data, push->payload.len);
+    message->trace_size = (uint8_t)traceparent.size;
+    message->payload_size = (uint32_t)payload.size;
+    bytes_put(bytes_put(bytes_put(message->bytes, name), payload), traceparent);
     submit->results[index].push = true;
     wait_for_one(submit, &submit->results[index]);
     struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);
@@ -465,7 +468,8 @@ struct push instance_push_text(const struct push_all_message *push)
 {
     return (struct push){{push->bytes, push->name_size},
                          {push->bytes + push->name_size, push->payload_size},
-                         push->transient};
+                         push->transient,
+                         {push->bytes + push->name_size + push->payload_size, push->trace_size}};
 }
 
 /* Who kicks, for the log; and for the player, when the backend has nothing to say to him. */

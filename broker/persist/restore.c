@@ -145,7 +145,8 @@ static bool take_message(void *context, const struct saved_message *saved)
     struct deliver_message *message = NULL;
     if (saved->seq >= list->inbox->next_seq)
         list->error = -EUCLEAN;
-    else if ((message = deliver_create(saved->name, saved->payload)) == NULL)
+    else if ((message = deliver_create_traced(saved->name, saved->payload, saved->traceparent)) ==
+             NULL)
         list->error = -ENOMEM;
     if (message == NULL)
         return false;

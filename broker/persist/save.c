@@ -54,6 +54,7 @@ static int put_messages(const struct survivors *survivors, const char *name,
             .sent = kept.sent,
             .name = kept.name,
             .payload = kept.payload,
+            .traceparent = kept.traceparent,
         };
         error = store_put_message(survivors->store, name, &saved);
         (*count)++;

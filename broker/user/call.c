@@ -48,8 +48,9 @@ void user_call(struct session *session, const struct client_frame *frame, struct
     struct user_call_message *call =
         memory_level() == MEMORY_FULL
             ? NULL
-            : user_call_create(bytes_of_text(turn->name), frame->call.service, frame->call.method,
-                               frame->call.payload);
+            : user_call_create_traced(bytes_of_text(turn->name), frame->call.service,
+                                      frame->call.method, frame->call.payload,
+                                      turn_traceparent(turn, frame->call.traceparent));
     if (call == NULL) {
         answer_refuse_for_memory(session, turn, frame->id);
         return;

@@ -35,6 +35,7 @@ static void append_frame(struct turn *turn, const struct deliver_message *messag
         .payload = deliver_payload(message),
         .time_ms = message->time_ms,
         .redelivered = message->redelivered,
+        .traceparent = deliver_traceparent(message),
     };
     if (message->from_service)
         fields.service = deliver_name(message);
@@ -72,8 +73,13 @@ static void deliver_done(struct session *session, struct turn *turn,
 /* Whose inbox holds no more than this part of what it may, acknowledges what he gets. */
 enum { LISTENS_PART = 64 };
 
-/* Everything in a Message frame but its payload is less than that. */
+/* Everything in a Message frame but its payload and traceparent is less than that. */
 enum { FRAME_MORE_BYTES = 128 };
+
+static uint32_t frame_bytes_of(const struct deliver_message *message)
+{
+    return deliver_size(message) - message->name_size;
+}
 
 /* Whether a look at the frame itself is needed. */
 static bool may_be_too_large(uint32_t payload_bytes, const struct limits *limits)
@@ -85,13 +91,14 @@ static bool may_be_too_large(uint32_t payload_bytes, const struct limits *limits
 static bool is_too_large(const struct session *session, const struct deliver_message *message,
                          const struct limits *limits)
 {
-    if (!may_be_too_large(message->payload_size, limits))
+    if (!may_be_too_large(frame_bytes_of(message), limits))
         return false;
     struct message_fields fields = {.seq = session->next_seq,
                                     .from = deliver_name(message),
                                     .payload = deliver_payload(message),
                                     .time_ms = message->time_ms,
-                                    .redelivered = true};
+                                    .redelivered = true,
+                                    .traceparent = deliver_traceparent(message)};
     return broker_frame_message_size(&fields) > limits_frame_bytes(limits);
 }
 
@@ -191,7 +198,7 @@ static void take_transient(struct session *session, struct deliver_message *mess
         refuse_message(turn, message, code);
         return;
     }
-    if (!goes_now(session, message->payload_size, message->arrived_ms, turn)) {
+    if (!goes_now(session, frame_bytes_of(message), message->arrived_ms, turn)) {
         trace_message(session, turn, TRACE_DROPPED, message);
         refuse_transient(turn, message, session->epoch);
         return;
@@ -212,7 +219,7 @@ void delivery_take(struct session *session, struct deliver_message *message, str
         take_transient(session, message, turn);
         return;
     }
-    bool goes = goes_out(session, message->payload_size, turn);
+    bool goes = goes_out(session, frame_bytes_of(message), turn);
     bool kept = session->acks || !goes;
     CHECK(message->header.kind == MESSAGE_DELIVER);
     uint16_t code = refusal(session, message, kept, turn);
@@ -319,6 +326,7 @@ static void append_kept(struct turn *turn, const struct kept_message *kept)
         .payload = kept->payload,
         .time_ms = kept->time_ms,
         .redelivered = kept->redelivered || kept->sent,
+        .traceparent = kept->traceparent,
     };
     if (kept->from_service)
         fields.service = kept->name;
@@ -352,8 +360,9 @@ void delivery_feed(struct session *session, struct turn *turn)
 {
     struct kept_message kept;
     delivery_age(session, turn);
-    while (session->conn != 0 && session->inbox != NULL && inbox_next(session->inbox, &kept) &&
-           output_takes(session, turn, kept.payload.size + FRAME_MORE_BYTES))
+    while (
+        session->conn != 0 && session->inbox != NULL && inbox_next(session->inbox, &kept) &&
+        output_takes(session, turn, kept.payload.size + kept.traceparent.size + FRAME_MORE_BYTES))
         feed_one(session, &kept, turn);
     drop_empty_inbox(session);
 }

@@ -25,15 +25,16 @@
  * front of the queue and what waits for it the end, and the same holds for what any connection has
  * been given: two counts, and the place between them. */
 
-enum { RECORD_BYTES_MAX = 400 /* of name and payload */ };
-enum { HELD = 1, FROM_SERVICE = 2, REDELIVERED = 4, SENT = 8 };
+enum { RECORD_BYTES_MAX = 400 /* of name, payload and traceparent */ };
+enum { HELD = 1, FROM_SERVICE = 2, REDELIVERED = 4, SENT = 8, TRACED = 16 };
 
 struct record {
     uint64_t seq, arrived_ms, time_ms;
     uint16_t payload_size;
     uint8_t name_size;
     uint8_t flags;
-    uint8_t bytes[]; /* name, payload; of a held one: its address */
+    uint8_t
+        bytes[]; /* name, payload, and if it is TRACED a traceparent; of a held one: its address */
 };
 
 /* The first run of an inbox is small, for those who have a message or two. */
@@ -51,10 +52,17 @@ static uint32_t record_size(uint32_t bytes)
     return (size + alignof(struct record) - 1) / alignof(struct record) * alignof(struct record);
 }
 
+/* Of one that is not held. */
+static uint32_t bytes_of(const struct record *record)
+{
+    return (uint32_t)record->name_size + record->payload_size +
+           (record->flags & TRACED ? (uint32_t)TRACEPARENT_BYTES : 0);
+}
+
 static uint32_t size_of(const struct record *record)
 {
     return record_size(record->flags & HELD ? (uint32_t)sizeof(struct deliver_message *)
-                                            : (uint32_t)record->name_size + record->payload_size);
+                                            : bytes_of(record));
 }
 
 static struct record *record_at(const struct inbox_run *run, uint32_t at)
@@ -77,6 +85,11 @@ static bool is_in_order(const struct inbox *inbox)
     return inbox->unseen <= inbox->waiting && inbox->waiting <= inbox->count;
 }
 
+static uint32_t bytes_kept(const struct kept_message *kept)
+{
+    return (uint32_t)(kept->name.size + kept->payload.size + kept->traceparent.size);
+}
+
 /* As many records and bytes as are counted, in the order of their numbers. */
 static bool is_whole(const struct inbox *inbox)
 {
@@ -87,7 +100,7 @@ static bool is_whole(const struct inbox *inbox)
         if (count > 0 && kept.seq <= seq)
             return false;
         count++;
-        bytes += (uint32_t)(kept.name.size + kept.payload.size);
+        bytes += bytes_kept(&kept);
         of_services += kept.from_service;
     }
     return count == inbox->count && bytes == inbox->bytes && of_services == inbox->service_count;
@@ -97,7 +110,7 @@ static bool is_whole(const struct inbox *inbox)
 
 uint32_t inbox_bytes_of(const struct deliver_message *message)
 {
-    return message->name_size + message->payload_size;
+    return deliver_size(message);
 }
 
 static uint64_t sender_of(const struct inbox *inbox, struct bytes name)
@@ -122,7 +135,7 @@ static void count_shares(struct inbox *inbox, const struct inbox_limits *limits)
     inbox->share_key = limits->key;
     while (inbox_read(inbox, &place, &kept))
         if (!kept.from_service)
-            add_share(inbox, kept.name, (uint32_t)(kept.name.size + kept.payload.size));
+            add_share(inbox, kept.name, bytes_kept(&kept));
 }
 
 static void drop_shares(struct inbox *inbox)
@@ -266,9 +279,9 @@ void inbox_push(struct inbox *inbox, struct deliver_message *message)
     record->time_ms = message->time_ms;
     record->payload_size = held ? 0 : (uint16_t)message->payload_size;
     record->name_size = held ? 0 : message->name_size;
-    record->flags =
-        (uint8_t)((held ? HELD : 0) | (message->from_service ? FROM_SERVICE : 0) |
-                  (message->redelivered ? REDELIVERED : 0) | (message->sent ? SENT : 0));
+    record->flags = (uint8_t)((held ? HELD : 0) | (message->from_service ? FROM_SERVICE : 0) |
+                              (message->redelivered ? REDELIVERED : 0) |
+                              (message->sent ? SENT : 0) | (message->traced ? TRACED : 0));
     note_sender(inbox, message);
     note_waiting(inbox, record);
     if (held) {
@@ -280,13 +293,23 @@ void inbox_push(struct inbox *inbox, struct deliver_message *message)
     }
 }
 
+static struct bytes traceparent_of(const struct record *record)
+{
+    return record->flags & TRACED
+               ? (struct bytes){record->bytes + record->name_size + record->payload_size,
+                                TRACEPARENT_BYTES}
+               : (struct bytes){0};
+}
+
 static struct deliver_message *message_of(const struct record *record)
 {
     struct deliver_message *message = held_by(record);
     if (message == NULL) {
         struct bytes name = {record->bytes, record->name_size};
         struct bytes payload = {record->bytes + record->name_size, record->payload_size};
-        MEMORY_MUST((message = deliver_create(name, payload)) != NULL, "a kept message");
+        MEMORY_MUST((message = deliver_create_traced(name, payload, traceparent_of(record))) !=
+                        NULL,
+                    "a kept message");
         message->arrived_ms = record->arrived_ms;
         message->time_ms = record->time_ms;
         message->from_service = record->flags & FROM_SERVICE;
@@ -324,8 +347,7 @@ void inbox_forget(struct inbox *inbox, uint64_t seq)
         if (record->seq > seq || (record->flags & HELD) != 0)
             return;
         note_gone(inbox, record->flags & FROM_SERVICE,
-                  (struct bytes){record->bytes, record->name_size},
-                  (uint32_t)record->name_size + record->payload_size);
+                  (struct bytes){record->bytes, record->name_size}, bytes_of(record));
         drop_record(inbox, size_of(record));
     }
 }
@@ -349,6 +371,7 @@ static void look_at(const struct record *record, struct kept_message *kept)
         kept->name = deliver_name(held);
         kept->payload = deliver_payload(held);
     }
+    kept->traceparent = held != NULL ? deliver_traceparent(held) : traceparent_of(record);
 }
 
 /* The record at the place, which then moves on; NULL: no more. */

@@ -20,7 +20,7 @@ struct inbox_place {
 struct inbox {
     struct inbox_run *first, *last; /* inbox.c's own */
     uint32_t count;
-    uint32_t bytes;          /* names and payloads */
+    uint32_t bytes;          /* names, payloads and traceparents */
     uint32_t waiting;        /* the newest so many were not handed to the present connection */
     uint32_t unseen;         /* the newest so many never to any, under the numbers that they have */
     struct inbox_place next; /* the oldest of `waiting`; inbox.c's own */
@@ -41,11 +41,11 @@ enum inbox_room {
     INBOX_HAS_OTHER_SENDERS, /* this one has had his share */
 };
 
-/* A look at one message; name and payload are good until the inbox changes. */
+/* A look at one message; its runs of bytes are good until the inbox changes. */
 struct kept_message {
     uint64_t seq, arrived_ms, time_ms; /* as of deliver_message */
     bool from_service, redelivered, sent;
-    struct bytes name, payload;
+    struct bytes name, payload, traceparent;
 };
 
 /* Whether it takes one more. Services have a part that nobody else can fill. Of the players' part

@@ -27,7 +27,8 @@ void user_send(struct session *session, const struct client_frame *frame, struct
         return;
     }
     struct deliver_message *message =
-        deliver_create(bytes_of_text(turn->name), frame->send.payload);
+        deliver_create_traced(bytes_of_text(turn->name), frame->send.payload,
+                              turn_traceparent(turn, frame->send.traceparent));
     if (message == NULL) {
         answer_refuse_for_memory(session, turn, frame->id);
         return;

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "proto/traceparent.h"
+
 /* From what a handler has at hand to a record of a trace. Only for users who are traced, so here
  * the clock may be read. A mark whose trace is over is cleared by the first thing that happens. */
 
@@ -29,6 +31,12 @@ void tracing_point(struct session *session, struct turn *turn, const struct trac
     record(session, turn, clock_us(turn), point);
 }
 
+/* Valid ones alone: what is none is told nowhere. */
+static const void *trace_id_of(struct bytes traceparent)
+{
+    return traceparent_valid(traceparent) ? traceparent_id(traceparent).data : NULL;
+}
+
 static struct trace_point point_of(const struct client_frame *frame)
 {
     struct client_frame_gist gist = client_frame_gist(frame);
@@ -39,6 +47,7 @@ static struct trace_point point_of(const struct client_frame *frame)
         .peer = (const char *)gist.peer.data,
         .peer_size = gist.peer.size,
         .bytes = (uint32_t)gist.payload_bytes,
+        .trace_id = trace_id_of(gist.traceparent),
     };
 }
 
@@ -69,6 +78,7 @@ void tracing_kept(struct session *session, struct turn *turn, enum trace_stage s
         .peer_size = kept->name.size,
         .bytes = (uint32_t)kept->payload.size,
         .wait_us = since(now_us, kept->arrived_ms * 1000), /* since its sender's turn */
+        .trace_id = trace_id_of(kept->traceparent),
     };
     record(session, turn, now_us, &point);
 }
@@ -81,7 +91,8 @@ void tracing_message(struct session *session, struct turn *turn, enum trace_stag
                                         .arrived_ms = message->arrived_ms,
                                         .from_service = message->from_service,
                                         .name = deliver_name(message),
-                                        .payload = deliver_payload(message)});
+                                        .payload = deliver_payload(message),
+                                        .traceparent = deliver_traceparent(message)});
 }
 
 void tracing_room(struct session *session, struct turn *turn, const struct trace_point *what,

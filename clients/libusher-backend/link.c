@@ -351,6 +351,7 @@ static void mail_call(struct usher_backend *backend, const Usher__V1__UserCall *
         .payload_size = from->payload.len,
         .timeout_ms = from->timeout_ms,
         .redelivered = from->redelivered,
+        .traceparent = from->traceparent,
     };
     if (backend->on.on_call != NULL)
         backend->on.on_call(backend->context, &call);

@@ -10,6 +10,7 @@
 #include "libusher-backend/pack.h"
 #include "libusher-backend/rooms.h"
 #include "proto/link_submit.h"
+#include "proto/traceparent.h"
 
 /* Commands on their way to the node.
  *
@@ -109,63 +110,95 @@ int usher_backend_admit_rooms(struct usher_backend *backend, struct usher_backen
     return reply(backend, id, answer);
 }
 
-static int push_to(struct usher_backend *backend, Usher__V1__Push *push, const char *const *users,
-                   size_t user_count, ProtobufCBinaryData payload, uint64_t token)
+/* A traceparent may have come from whoever called this service: one that is none costs nobody his
+ * message. */
+static char *traceparent_of(const struct usher_backend_message *from)
 {
-    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-    if (payload.len > FRAME_BYTES_MAX || user_count > FRAME_BYTES_MAX)
+    return pack_text(traceparent_valid(bytes_of_text(from->traceparent)) ? from->traceparent
+                                                                         : NULL);
+}
+
+static int push_to(struct usher_backend *backend, const struct usher_backend_message *from,
+                   Usher__V1__Command *command, uint64_t token)
+{
+    Usher__V1__Push push = USHER__V1__PUSH__INIT;
+    push.n_to = from->user_count;
+    push.to = (char **)(uintptr_t)from->users;
+    push.payload = pack_bytes(from->payload, from->payload_size);
+    push.epoch = from->epoch;
+    push.transient = from->transient;
+    push.traceparent = traceparent_of(from);
+    command->body_case = USHER__V1__COMMAND__BODY_PUSH;
+    command->push = &push;
+    return enqueue_as(backend, command, from->transient ? COMMAND_TRANSIENT : COMMAND_PLAIN, token);
+}
+
+static int push_to_all(struct usher_backend *backend, const struct usher_backend_message *from,
+                       Usher__V1__Command *command, uint64_t token)
+{
+    Usher__V1__PushAll push = USHER__V1__PUSH_ALL__INIT;
+    push.payload = pack_bytes(from->payload, from->payload_size);
+    push.transient = from->transient;
+    push.traceparent = traceparent_of(from);
+    command->body_case = USHER__V1__COMMAND__BODY_PUSH_ALL;
+    command->push_all = &push;
+    return enqueue_as(backend, command, from->transient ? COMMAND_TRANSIENT : COMMAND_PLAIN, token);
+}
+
+int usher_backend_push_message(struct usher_backend *backend,
+                               const struct usher_backend_message *message, uint64_t token)
+{
+    Usher__V1__Command command = USHER__V1__COMMAND__INIT;
+    if (message->payload_size > FRAME_BYTES_MAX || message->user_count > FRAME_BYTES_MAX)
         return -EMSGSIZE;
-    push->n_to = user_count;
-    push->to = (char **)(uintptr_t)users;
-    push->payload = payload;
-    message.body_case = USHER__V1__COMMAND__BODY_PUSH;
-    message.push = push;
-    return enqueue_as(backend, &message, push->transient ? COMMAND_TRANSIENT : COMMAND_PLAIN,
-                      token);
+    return message->to_all ? push_to_all(backend, message, &command, token)
+                           : push_to(backend, message, &command, token);
 }
 
 int usher_backend_push(struct usher_backend *backend, const char *const *users, size_t user_count,
                        const void *payload, size_t payload_size, uint64_t epoch, uint64_t token)
 {
-    Usher__V1__Push push = USHER__V1__PUSH__INIT;
-    push.epoch = epoch;
-    return push_to(backend, &push, users, user_count, pack_bytes(payload, payload_size), token);
+    return usher_backend_push_message(backend,
+                                      &(struct usher_backend_message){.users = users,
+                                                                      .user_count = user_count,
+                                                                      .payload = payload,
+                                                                      .payload_size = payload_size,
+                                                                      .epoch = epoch},
+                                      token);
 }
 
 int usher_backend_push_transient(struct usher_backend *backend, const char *const *users,
                                  size_t user_count, const void *payload, size_t payload_size,
                                  uint64_t epoch, uint64_t token)
 {
-    Usher__V1__Push push = USHER__V1__PUSH__INIT;
-    push.epoch = epoch;
-    push.transient = true;
-    return push_to(backend, &push, users, user_count, pack_bytes(payload, payload_size), token);
-}
-
-static int push_to_all(struct usher_backend *backend, ProtobufCBinaryData payload, bool transient,
-                       uint64_t token)
-{
-    Usher__V1__PushAll push = USHER__V1__PUSH_ALL__INIT;
-    Usher__V1__Command message = USHER__V1__COMMAND__INIT;
-    if (payload.len > FRAME_BYTES_MAX)
-        return -EMSGSIZE;
-    push.payload = payload;
-    push.transient = transient;
-    message.body_case = USHER__V1__COMMAND__BODY_PUSH_ALL;
-    message.push_all = &push;
-    return enqueue_as(backend, &message, transient ? COMMAND_TRANSIENT : COMMAND_PLAIN, token);
+    return usher_backend_push_message(backend,
+                                      &(struct usher_backend_message){.users = users,
+                                                                      .user_count = user_count,
+                                                                      .payload = payload,
+                                                                      .payload_size = payload_size,
+                                                                      .epoch = epoch,
+                                                                      .transient = true},
+                                      token);
 }
 
 int usher_backend_push_all(struct usher_backend *backend, const void *payload, size_t payload_size,
                            uint64_t token)
 {
-    return push_to_all(backend, pack_bytes(payload, payload_size), false, token);
+    return usher_backend_push_message(backend,
+                                      &(struct usher_backend_message){.to_all = true,
+                                                                      .payload = payload,
+                                                                      .payload_size = payload_size},
+                                      token);
 }
 
 int usher_backend_push_all_transient(struct usher_backend *backend, const void *payload,
                                      size_t payload_size, uint64_t token)
 {
-    return push_to_all(backend, pack_bytes(payload, payload_size), true, token);
+    return usher_backend_push_message(
+        backend,
+        &(struct usher_backend_message){
+            .to_all = true, .payload = payload, .payload_size = payload_size, .transient = true},
+        token);
 }
 
 int usher_backend_kick(struct usher_backend *backend, const struct usher_backend_kick *kick,

@@ -44,8 +44,9 @@ struct usher_backend_call {
     const char *method;
     const void *payload;
     size_t payload_size;
-    uint32_t timeout_ms; /* what is left of the user's patience */
-    bool redelivered;    /* another instance may have seen this call before */
+    uint32_t timeout_ms;     /* what is left of the user's patience */
+    bool redelivered;        /* another instance may have seen this call before */
+    const char *traceparent; /* of W3C Trace Context, as the caller gave it; "": he gave none */
 };
 
 /* Somebody wants to log in, and the node has auth.mode service: usher_backend_reply with status 0,
@@ -332,6 +333,21 @@ int usher_backend_push_transient(struct usher_backend *backend, const char *cons
                                  uint64_t epoch, uint64_t token);
 int usher_backend_push_all_transient(struct usher_backend *backend, const void *payload,
                                      size_t payload_size, uint64_t token);
+
+/* All of the above in one, with a traceparent of W3C Trace Context, which the receivers' clients
+ * are given beside the message and usherctl trace shows. NULL, or what is none: it goes without. */
+struct usher_backend_message {
+    const char *const *users;
+    size_t user_count;
+    bool to_all; /* in place of users and epoch */
+    const void *payload;
+    size_t payload_size;
+    uint64_t epoch; /* 0: whatever login they have */
+    bool transient;
+    const char *traceparent;
+};
+int usher_backend_push_message(struct usher_backend *backend,
+                               const struct usher_backend_message *message, uint64_t token);
 
 struct usher_backend_kick {
     const char *user;

@@ -9,6 +9,7 @@
 #include "libusher/client.h"
 #include "libusher/session.h"
 #include "proto/client_frame.h"
+#include "proto/traceparent.h"
 
 /* The public calls that do not block: checks and bookkeeping around the session. A request is
  * built whole, its bytes and its failure event, before it is queued, so a call that fails leaves
@@ -339,6 +340,20 @@ static bool would_wait(const struct usher_client *client)
            connection_is_behind(&client->connection);
 }
 
+static struct bytes traceparent_of(const struct usher_client *client)
+{
+    return bytes_of_text(client->traceparent);
+}
+
+int usher_set_traceparent(struct usher_client *client, const char *traceparent)
+{
+    bool valid = traceparent != NULL && traceparent_valid(bytes_of_text(traceparent));
+    memset(client->traceparent, 0, sizeof(client->traceparent));
+    if (valid)
+        memcpy(client->traceparent, traceparent, TRACEPARENT_BYTES);
+    return valid || traceparent == NULL ? 0 : -EINVAL;
+}
+
 static int send_request(struct usher_client *client, bool answered, const char *to,
                         struct bytes payload, enum usher_until until, uint64_t *id)
 {
@@ -347,7 +362,8 @@ static int send_request(struct usher_client *client, bool answered, const char *
                                  .send = {.to = bytes_of_text(to),
                                           .payload = payload,
                                           .until = transient ? USHER_ACCEPTED : until,
-                                          .transient = transient}};
+                                          .transient = transient,
+                                          .traceparent = traceparent_of(client)}};
     uint64_t timeout_ms = until == USHER_DELIVERED ? 0 : client->options.request_timeout_ms;
     if (to == NULL || (payload.data == NULL && payload.size > 0))
         return -EINVAL;
@@ -369,7 +385,8 @@ int usher_send_stored(struct usher_client *client, const char *to, const void *p
                                  .send = {.to = bytes_of_text(to),
                                           .payload = {payload, payload_size},
                                           .keep_s = keep_s,
-                                          .tag = tag}};
+                                          .tag = tag,
+                                          .traceparent = traceparent_of(client)}};
     if (to == NULL || (payload == NULL && payload_size > 0) || keep_s == 0)
         return -EINVAL;
     return ask(client, true, client->options.request_timeout_ms, &frame, client->frame_bytes_max,
@@ -412,7 +429,8 @@ int usher_call(struct usher_client *client, const char *service, const char *met
                                 .call = {.service = bytes_of_text(service),
                                          .method = bytes_of_text(method),
                                          .payload = {payload, payload_size},
-                                         .timeout_ms = timeout_ms}};
+                                         .timeout_ms = timeout_ms,
+                                         .traceparent = traceparent_of(client)}};
     return call_request(client, true, &call, id);
 }
 
@@ -422,7 +440,8 @@ int usher_post_call(struct usher_client *client, const char *service, const char
     struct client_frame call = {.body = CLIENT_CALL,
                                 .call = {.service = bytes_of_text(service),
                                          .method = bytes_of_text(method),
-                                         .payload = {payload, payload_size}}};
+                                         .payload = {payload, payload_size},
+                                         .traceparent = traceparent_of(client)}};
     return call_request(client, false, &call, NULL);
 }
 

@@ -21,6 +21,7 @@ struct event_node *event_create(enum usher_event_type type, size_t bytes)
     node->event.detail = "";
     node->event.node = "";
     node->event.room = "";
+    node->event.traceparent = "";
     return node;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "proto/traceparent.h"
 
 /* What of a frame is an event's is copied into one flat node, so that a queue of events costs what
  * its frames cost, whatever unknown fields a broker adds. */
@@ -79,8 +80,11 @@ static struct event_node *decode_message(const struct broker_frame *frame)
     struct bytes from = frame->run[MESSAGE_FROM];
     struct bytes service = frame->run[MESSAGE_SERVICE];
     struct bytes payload = frame->run[MESSAGE_PAYLOAD];
-    struct event_node *node =
-        event_create(USHER_MESSAGE, from.size + 1 + service.size + 1 + payload.size);
+    struct bytes traceparent = frame->run[MESSAGE_TRACEPARENT];
+    if (!traceparent_valid(traceparent))
+        traceparent.size = 0;
+    struct event_node *node = event_create(USHER_MESSAGE, from.size + 1 + service.size + 1 +
+                                                              payload.size + traceparent.size + 1);
     if (node == NULL)
         return NULL;
     struct filler filler = filler_of(node);
@@ -92,6 +96,7 @@ static struct event_node *decode_message(const struct broker_frame *frame)
     node->event.time_ms = frame->number[MESSAGE_TIME_MS];
     node->event.redelivered = frame->number[MESSAGE_REDELIVERED] != 0;
     node->event.mid = frame->number[MESSAGE_MID];
+    node->event.traceparent = fill_text(&filler, traceparent);
     return node;
 }
 

@@ -13,6 +13,7 @@
 #include "libusher/rooms.h"
 #include "libusher/stored.h"
 #include "libusher/url.h"
+#include "proto/traceparent.h"
 #include "usher.h"
 
 enum {
@@ -44,6 +45,7 @@ struct usher_client {
     struct event_queue events;
     struct event_node *current; /* given to the program, owned until it leaves it */
     uint64_t next_id;
+    char traceparent[TRACEPARENT_BYTES + 1]; /* of the requests to come; "": none */
 
     /* The session, as it outlives connections. epoch 0: there is none to resume. */
     uint64_t epoch;

@@ -99,8 +99,9 @@ USHER_API void usher_options_init(struct usher_options *options);
 enum usher_event_type {
     USHER_WELCOME = 1, /* online: epoch, seq (the first to come), replay, resume_ms, time_ms,
                           stored, stored_messages */
-    USHER_MESSAGE, /* seq, from or service, payload, redelivered, missed, time_ms; mid of one that
-                      is stored. One that is transient has seq 0 and is not acknowledged */
+    USHER_MESSAGE, /* seq, from or service, payload, redelivered, missed, time_ms, traceparent; mid
+                      of one that is stored. One that is transient has seq 0 and is not acknowledged
+                    */
     USHER_DONE,    /* positive answer: id, epoch (of the receiver; 0 with `dropped`, where it is
                       not known), dropped; to usher_publish: offset; to usher_send_stored: mid */
     USHER_REPLY,   /* a service's answer: id, code (its status, 0 is success), payload */
@@ -259,6 +260,7 @@ struct usher_event {
                                  some expired before he came, or an operator dropped it. FRESH: the
                                  broker is older than stored messages */
     uint32_t stored_messages; /* WELCOME: so many wait on the broker's disk, and follow */
+    const char *traceparent;  /* MESSAGE: of W3C Trace Context, as whoever sent it gave it */
 };
 
 /* "NOT_ONLINE", "REPLACED", "MESSAGE"; "UNKNOWN" for a number that this version does not know.
@@ -393,6 +395,12 @@ USHER_API int usher_call(struct usher_client *client, const char *service, const
                          const void *payload, size_t payload_size, uint32_t timeout_ms,
                          uint64_t *id);
 USHER_API int usher_ping(struct usher_client *client, uint64_t *id);
+
+/* A traceparent of W3C Trace Context ("00-" 32 digits "-" 16 digits "-01") that goes with each send
+ * and call from now on, so that a service sees it beside the call, the receiver beside the message,
+ * and usherctl trace shows it. NULL: none. -EINVAL: it is no traceparent, and none goes with them.
+ */
+USHER_API int usher_set_traceparent(struct usher_client *client, const char *traceparent);
 
 /* Ends the session: DONE, then CLOSE(LOGGED_OUT), then DISCONNECTED for good. */
 USHER_API int usher_logout(struct usher_client *client, uint64_t *id);

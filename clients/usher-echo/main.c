@@ -66,6 +66,12 @@ static void reply_text(const struct usher_backend_call *call, unsigned status, c
     reply(call, status, text, strlen(text));
 }
 
+/* The caller's traceparent, for a service that writes spans of its own; "" without one. */
+static void traceparent(const struct usher_backend_call *call)
+{
+    reply_text(call, STATUS_OK, call->traceparent);
+}
+
 /* call->redelivered warns that another instance may have done this call before it died. To echo
  * twice does no harm; to pay twice would. */
 static void on_call(void *context, const struct usher_backend_call *call)
@@ -76,8 +82,10 @@ static void on_call(void *context, const struct usher_backend_call *call)
         reverse(call);
     else if (strcmp(call->method, "whoami") == 0)
         whoami(call);
+    else if (strcmp(call->method, "traceparent") == 0)
+        traceparent(call);
     else
-        reply_text(call, STATUS_NOT_FOUND, "methods: echo, reverse, whoami");
+        reply_text(call, STATUS_NOT_FOUND, "methods: echo, reverse, whoami, traceparent");
 }
 
 /* Each change once and in order, also over a restart of the broker. */

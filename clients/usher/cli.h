@@ -30,8 +30,9 @@ struct cli_options {
     const char *method;
     bool json;
     bool delivered, transient;
-    uint64_t count; /* messages to wait for; 0: no limit */
-    int timeout_ms; /* -1: no limit */
+    const char *traceparent; /* of the request; NULL: none */
+    uint64_t count;          /* messages to wait for; 0: no limit */
+    int timeout_ms;          /* -1: no limit */
 };
 
 /* Runs the interactive client until /quit, the end of stdin or of the session; gives the exit

@@ -59,6 +59,10 @@ static const struct option_row rows[] = {
     {.name = "transient", .type = OPTION_FLAG, .offset = FIELD(transient), .commands = SEND},
     {.name = "service", .type = OPTION_TEXT, .offset = FIELD(service), .commands = CALL},
     {.name = "method", .type = OPTION_TEXT, .offset = FIELD(method), .commands = CALL},
+    {.name = "traceparent",
+     .type = OPTION_TEXT,
+     .offset = FIELD(traceparent),
+     .commands = SEND | CALL},
     {.name = "count",
      .type = OPTION_COUNT,
      .offset = FIELD(count),
@@ -94,6 +98,7 @@ static const char USAGE[] =
     "  --acks             acknowledge messages; the session is left, not ended, at the end\n"
     "  --delivered        send: wait until the receiver acknowledged it\n"
     "  --transient        send: now or never; refused if the receiver is away or behind\n"
+    "  --traceparent TEXT send, call: of W3C Trace Context, passed on to who gets it\n"
     "  --count N          listen: end after N messages\n"
     "  --timeout SECONDS  listen: end after that time; send, call: wait that long (10)\n"
     "  --json             one JSON object per event on stdout\n"
@@ -347,6 +352,11 @@ static int run(const struct subcommand *subcommand, struct cli_options *options,
     }
     if (options->token_file != NULL)
         (void)usher_client_set_token_source(client, read_token_file, options);
+    if (usher_set_traceparent(client, options->traceparent) < 0) {
+        usher_client_destroy(client);
+        return wrong_use(NULL, "--traceparent: 00-, 32 digits of the trace, -, 16 of the parent, "
+                               "-01, in lower case hexadecimal");
+    }
     struct printer printer = {stdout, options->json, isatty(STDOUT_FILENO) != 0};
     struct usher_event event;
     result = usher_login(client, TIMEOUT_MS_DEFAULT, &event);

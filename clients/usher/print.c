@@ -218,6 +218,7 @@ static void print_json(FILE *stream, const struct usher_event *event)
     member_text(stream, "detail", event->detail);
     member_number(stream, "retry_after_ms", event->retry_after_ms);
     member_number(stream, "time_ms", event->time_ms);
+    member_text(stream, "traceparent", event->traceparent);
     fputs("}\n", stream);
 }
 

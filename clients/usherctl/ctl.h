@@ -37,7 +37,9 @@ struct ctl {
     bool restart;
     const char *user;
     uint64_t seconds, one_in;
-    char **arguments; /* behind the command */
+    const char *trace_id;    /* records of that trace alone; NULL: all */
+    const char *traceparent; /* of what is pushed; NULL: none */
+    char **arguments;        /* behind the command */
     size_t argument_count;
 };
 

@@ -86,9 +86,14 @@ int ctl_push(const struct ctl *ctl)
     int result = order_open(&order, ctl);
     if (result != CTL_OK)
         return result;
-    return order_finish(&order,
-                        (ctl->transient ? usher_backend_push_transient : usher_backend_push)(
-                            order.backend, users, 1, text, strlen(text), ctl->epoch, 1));
+    const struct usher_backend_message message = {.users = users,
+                                                  .user_count = 1,
+                                                  .payload = text,
+                                                  .payload_size = strlen(text),
+                                                  .epoch = ctl->epoch,
+                                                  .transient = ctl->transient,
+                                                  .traceparent = ctl->traceparent};
+    return order_finish(&order, usher_backend_push_message(order.backend, &message, 1));
 }
 
 int ctl_push_all(const struct ctl *ctl)
@@ -98,9 +103,12 @@ int ctl_push_all(const struct ctl *ctl)
     int result = order_open(&order, ctl);
     if (result != CTL_OK)
         return result;
-    return order_finish(
-        &order, (ctl->transient ? usher_backend_push_all_transient
-                                : usher_backend_push_all)(order.backend, text, strlen(text), 1));
+    const struct usher_backend_message message = {.to_all = true,
+                                                  .payload = text,
+                                                  .payload_size = strlen(text),
+                                                  .transient = ctl->transient,
+                                                  .traceparent = ctl->traceparent};
+    return order_finish(&order, usher_backend_push_message(order.backend, &message, 1));
 }
 
 static void follow_event(void *context, const struct usher_backend_event *event)

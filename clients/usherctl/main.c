@@ -8,6 +8,7 @@
 
 #include "common/options.h"
 #include "files/token_file.h"
+#include "proto/traceparent.h"
 
 /* usherctl: questions and orders of an operator, on the command line.
  *
@@ -51,9 +52,11 @@ static const struct command {
     [COMMAND_KICK] = {"kick", 1, 1, ctl_kick,
                       "kick USER [--epoch E] [--reason TEXT] [--do-not-return]",
                       "end a user's session"},
-    [COMMAND_PUSH] = {"push", 2, 2, ctl_push, "push USER TEXT [--epoch E] [--transient]",
+    [COMMAND_PUSH] = {"push", 2, 2, ctl_push,
+                      "push USER TEXT [--epoch E] [--transient] [--traceparent T]",
                       "send a message to a user; a transient one now or never"},
-    [COMMAND_PUSH_ALL] = {"push-all", 1, 1, ctl_push_all, "push-all TEXT [--transient]",
+    [COMMAND_PUSH_ALL] = {"push-all", 1, 1, ctl_push_all,
+                          "push-all TEXT [--transient] [--traceparent T]",
                           "send a message to everybody"},
     [COMMAND_PRESENCE] = {"presence", 0, 0, ctl_presence,
                           "presence [--user U] [--after N] [--follow]",
@@ -70,9 +73,10 @@ static const struct command {
                       "who is in a room; exit 1 if it is not there"},
     [COMMAND_RECORDER] = {"recorder", 0, 0, ctl_recorder, "recorder [--user U]",
                           "the flight recorder: the last events, as JSON lines"},
-    [COMMAND_TRACE] = {"trace", 1, 1, ctl_trace, "trace USER [--seconds N] [--one-in N]",
+    [COMMAND_TRACE] = {"trace", 1, 1, ctl_trace,
+                       "trace USER [--seconds N] [--one-in N] [--trace-id ID]",
                        "follow what happens to a user's messages, as JSON lines, until the time is "
-                       "over"},
+                       "over; or to those of one W3C trace"},
     [COMMAND_RELOAD] = {"reload", 0, 0, ctl_reload, "reload",
                         "read the configuration again; says what changed and what needs a restart"},
     [COMMAND_DRAIN] = {"drain", 0, 0, ctl_drain, "drain [--seconds N | --restart]",
@@ -140,6 +144,11 @@ static const struct option_row rows[] = {
      .min = 1,
      .max = UINT32_MAX,
      .commands = TRACE},
+    {.name = "trace-id", .type = OPTION_TEXT, .offset = FIELD(trace_id), .commands = TRACE},
+    {.name = "traceparent",
+     .type = OPTION_TEXT,
+     .offset = FIELD(traceparent),
+     .commands = PUSH | PUSH_ALL},
     {.name = "restart", .type = OPTION_FLAG, .offset = FIELD(restart), .commands = DRAIN},
 };
 
@@ -210,6 +219,10 @@ static int run_command(struct ctl *ctl, const struct option_words *words)
         return complain_of_arguments(command);
     if (!options_fit(&options, words, number, command->name))
         return CTL_USAGE;
+    if (ctl->traceparent != NULL && !traceparent_valid(bytes_of_text(ctl->traceparent)))
+        return usage_error(ctl->traceparent, "not a traceparent of W3C Trace Context");
+    if (ctl->trace_id != NULL && !trace_id_valid(bytes_of_text(ctl->trace_id)))
+        return usage_error(ctl->trace_id, "not a trace id: 32 digits in lower case hexadecimal");
     int result = ctl->token_file != NULL ? read_token(ctl) : CTL_OK;
     return result == CTL_OK ? command->run(ctl) : result;
 }

@@ -21,11 +21,21 @@ enum {
     POLL_MS = 200
 };
 
+/* Only those of that trace; NULL: all. */
+static void print_lines_of(const struct usher_backend_answer *answer, const char *trace_id)
+{
+    char wanted[64] = "";
+    if (trace_id != NULL)
+        snprintf(wanted, sizeof(wanted), "\"trace_id\":\"%s\"", trace_id);
+    for (size_t i = 0; i < answer->line_count; i++)
+        if (strstr(answer->lines[i], wanted) != NULL)
+            print_json_line(stdout, answer->lines[i]);
+    fflush(stdout);
+}
+
 static void print_lines(const struct usher_backend_answer *answer)
 {
-    for (size_t i = 0; i < answer->line_count; i++)
-        print_json_line(stdout, answer->lines[i]);
-    fflush(stdout);
+    print_lines_of(answer, NULL);
 }
 
 static void complain(const struct usher_backend_query *query, enum usher_backend_code code)
@@ -91,7 +101,7 @@ static int print_all(const struct ctl *ctl, struct usher_backend *backend,
         result = ctl_ask(ctl, backend, query, &answer);
         if (answer == NULL)
             break;
-        print_lines(answer);
+        print_lines_of(answer, ctl->trace_id);
         /* A node that does not get ahead would be asked, and printed, without end. */
         if (answer->more && answer->seq <= query->after_seq && (!follow || answer->line_count > 0))
             result = ctl_complain(ctl, -EPROTO);

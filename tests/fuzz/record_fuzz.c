@@ -80,6 +80,7 @@ static void check_message(struct bytes bytes, uint64_t seq)
         FUZZ_CHECK(record_unpack_message(user, seq, packed, &arena_again, &same) == 0);
         FUZZ_CHECK(bytes_equal(same.name, message.name));
         FUZZ_CHECK(bytes_equal(same.payload, message.payload));
+        FUZZ_CHECK(bytes_equal(same.traceparent, message.traceparent));
         free(again);
     }
     arena_fini(&arena);

@@ -64,7 +64,7 @@ const TYPED = `
         void arena.watchList("alice", [], { mode: "ALL" });
         const off: () => void = arena.onState(({ state, text }) => state === "linked" && text);
         off();
-        const { accepted, dropped, failures } = await arena.push(["alice"], "hi", { epoch: 7, transient: true });
+        const { accepted, dropped, failures } = await arena.push(["alice"], "hi", { epoch: 7, transient: true, traceparent: "" });
         for (const { user, code } of failures) if (code === "NOT_ONLINE") show(user.length);
         const kicked: boolean = await arena.kick("alice", { reason: 2, doNotReturn: true });
         for await (const session of arena.list({ prefix: "a" })) if (session.state === "ONLINE") show(session.epoch);

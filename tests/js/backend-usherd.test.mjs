@@ -118,6 +118,34 @@ test("statuses, and methods that nobody handles", async () => {
     await arena.close();
 });
 
+test("a traceparent comes unchanged to a service, and from it to a client", async () => {
+    const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const arena = await serve("traced");
+    arena.on("given", (call) => call.traceparent);
+    const ann = await login("ann-traced");
+    const parents = [];
+    ann.on("message", (message) => void parents.push(message.traceparent));
+    for (const given of [
+        traceparent,
+        undefined,
+        traceparent.toUpperCase(),
+        "ff" + traceparent.slice(2),
+    ]) {
+        const wanted = given === traceparent ? given : "";
+        assert.equal(text(await ann.call("traced", "given", "", { traceparent: given })), wanted);
+        await arena.push("ann-traced", "1", { traceparent: given });
+        await ann.send("ann-traced", "2", { traceparent: given });
+        await arena.pushAll("3", { traceparent: given });
+        while (ann.got.length < 3) {
+            await sleep(5);
+        }
+        assert.deepEqual(parents.splice(0), [wanted, wanted, wanted], `${given}`);
+        ann.got.length = 0;
+    }
+    ann.close();
+    await arena.close();
+});
+
 test("calls that take long are in nobody's way", async () => {
     const arena = await serve("slow");
     let release;

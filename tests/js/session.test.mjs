@@ -225,6 +225,7 @@ scene("send, call, post and postCall, and what their answers are", async (s) => 
         transient: false,
         keepS: 0,
         tag: 0,
+        traceparent: "",
     });
     assert.equal(b.send.until, 1);
     assert.deepEqual([c.call.service, c.call.method, c.call.timeoutMs], ["shop", "buy", 1234]);
@@ -242,6 +243,39 @@ scene("send, call, post and postCall, and what their answers are", async (s) => 
     assert.deepEqual(called.value, Uint8Array.of(1, 2));
     assert.ok(failed.error instanceof StatusError);
     assert.deepEqual([failed.error.status, failed.error.payload], [40, Uint8Array.of(3)]);
+});
+
+scene("a traceparent goes with what it is given to, and comes with a message", async (s) => {
+    const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const client = await s.login();
+    const with_ = (traceparent) => {
+        watch(client.send("bob", "x", { traceparent }));
+        watch(client.call("shop", "buy", "", { traceparent }));
+        client.post("bob", "x", { traceparent });
+        client.postCall("shop", "buy", "", { traceparent });
+        return s.broker.take().map(({ send, call }) => (send ?? call).traceparent);
+    };
+    assert.deepEqual(with_(traceparent), Array(4).fill(traceparent));
+    for (const none of [
+        undefined,
+        "",
+        null,
+        7,
+        traceparent + "0",
+        "\0".repeat(55),
+        "é".repeat(55),
+        "0".repeat(65),
+    ]) {
+        assert.deepEqual(with_(none), Array(4).fill(""), `${none}`);
+    }
+    const got = [];
+    client.on("message", (message) => void got.push(message.traceparent));
+    s.broker.say(
+        { message: { seq: 1, from: "bob", traceparent } },
+        { message: { seq: 2, from: "bob" } },
+    );
+    await s.clock.settle();
+    assert.deepEqual(got, [traceparent, ""]);
 });
 
 scene("whether it was done, by each code", async (s) => {

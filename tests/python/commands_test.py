@@ -90,6 +90,30 @@ class Commands(Case):
             error = await self.fails(task, usher_backend.CommandFailed)
             self.assertEqual((error.code, error.done), ("77", "no"))
 
+    async def test_a_traceparent_if_it_is_one(self):
+        parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        async with Node() as node, self.service(node) as shop:
+            await node.accept()
+            others = (
+                None,
+                "",
+                parent + "0",
+                "\0" * 55,
+                "\ud800" * 55,
+                parent + "\n",
+                parent.encode(),
+            )
+            for given in (parent, *others):
+                tasks = [
+                    asyncio.create_task(shop.push("ann", traceparent=given)),
+                    asyncio.create_task(shop.push_all(traceparent=given)),
+                ]
+                one, all = (await node.results()).commands
+                wanted = parent if given == parent else ""
+                self.assertEqual((one.push.traceparent, all.push_all.traceparent), (wanted, wanted))
+                for task in tasks:
+                    await soon(task)
+
     async def test_the_same_bytes_again(self):
         """A lost connection, and an answer that is late: the node tells by the numbers."""
         async with Node() as node, self.service(node) as shop:

@@ -335,6 +335,27 @@ class Usherd(Case):
                     self.assertEqual((report.accepted, report.dropped, report.failures), (1, 1, ()))
                     ann.expect("message", payload=b"now", seq=0)
 
+    async def test_a_traceparent_unchanged(self):
+        """From a client to the service, and from the service to a client; what is none is absent."""
+        parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        with Broker(SLOW) as broker:
+            async with self.service(broker) as shop:
+                shop.on("given")(lambda call: call.traceparent)
+                await soon(shop.linked())
+                with client_of(broker, "ann") as ann:
+                    for given, wanted in ((parent, parent), ("", ""), ("ff" + parent[2:], "")):
+                        body = {"service": "shop", "method": "given", "traceparent": given}
+                        frame = await asyncio.to_thread(ann.ask, "call", SECONDS, **body)
+                        self.assertEqual(frame.reply.payload.decode(), wanted)
+                        await soon(shop.push("ann", b"one", traceparent=given))
+                        await soon(shop.push_all(b"all", traceparent=given))
+                        for payload in (b"one", b"all"):
+                            frame = await asyncio.to_thread(ann.expect, "message", SECONDS)
+                            message = frame.message
+                            self.assertEqual(
+                                (message.payload, message.traceparent), (payload, wanted)
+                            )
+
     async def detached(self, shop, user):
         async with asyncio.timeout(SECONDS):
             while (await shop.lookup([user]))[0].state != "DETACHED":

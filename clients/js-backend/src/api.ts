@@ -58,6 +58,8 @@ export interface Call {
     readonly redelivered: boolean;
     /** No reply is wanted. */
     readonly oneWay: boolean;
+    /** Of W3C Trace Context, as the caller gave it, or empty. */
+    readonly traceparent: string;
     /** The call counts as finished from here on: should this process die, its caller is told
      * SERVICE_LOST, and no other instance gets the call. For handlers that wait for long. */
     acknowledge(): void;
@@ -128,6 +130,8 @@ export interface PushOptions {
     /** Worth something only now: to those who are connected and for whom nothing else waits. One that
      * waited for the link for more than a second is not sent. */
     transient?: boolean;
+    /** Of W3C Trace Context; the receivers get it. What is none is left out. */
+    traceparent?: string | undefined;
 }
 
 export interface PushReport {

@@ -53,9 +53,11 @@ export const COMMAND: Table = [
         UINT,
         "tag",
         UINT,
+        "traceparent",
+        STRING,
     ],
     "pushAll",
-    ["payload", BYTES, "transient", BOOL],
+    ["payload", BYTES, "transient", BOOL, "traceparent", STRING],
     "kick",
     [
         "user",
@@ -195,6 +197,8 @@ export const LINKANSWER: Table = [
                     UINT,
                     "redelivered",
                     BOOL,
+                    "traceparent",
+                    STRING,
                 ],
                 "control",
                 ["kind", UINT, "detail", STRING],
@@ -606,6 +610,7 @@ export interface UserCallFields {
     payload: Uint8Array;
     timeoutMs: number;
     redelivered: boolean;
+    traceparent: string;
 }
 
 export interface ControlFields {
@@ -678,11 +683,13 @@ export interface PushFields {
     transient: boolean;
     keepS: number;
     tag: number;
+    traceparent: string;
 }
 
 export interface PushAllFields {
     payload: Uint8Array;
     transient: boolean;
+    traceparent: string;
 }
 
 export interface KickFields {

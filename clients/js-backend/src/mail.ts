@@ -77,6 +77,7 @@ class OwnCall implements Call {
     readonly timeoutMs: number;
     readonly redelivered: boolean;
     readonly oneWay: boolean;
+    readonly traceparent: string;
     readonly acknowledge: () => void;
 
     constructor(from: UserCallFields, acknowledge: () => void) {
@@ -87,6 +88,7 @@ class OwnCall implements Call {
         this.timeoutMs = from.timeoutMs;
         this.redelivered = from.redelivered;
         this.oneWay = from.call === 0;
+        this.traceparent = from.traceparent;
         this.acknowledge = acknowledge;
     }
 

@@ -39,7 +39,7 @@ import { Command, Queue } from "./queue.js";
 import { Rooms } from "./rooms.js";
 import { Clock } from "./time.js";
 import { bytesOf, inParts, inSum, quiet, refusal, reportOf } from "./values.js";
-import { textIn, wholeNumber, wordOf } from "./values.js";
+import { textIn, traceparentIn, wholeNumber, wordOf } from "./values.js";
 import { Address } from "./where.js";
 
 const CALLS_MAX = 256;
@@ -330,18 +330,23 @@ export class OwnService implements Service {
     async #push(
         names: readonly string[],
         payload: Payload,
-        { transient = false, epoch = 0 }: PushOptions & { epoch?: number },
+        options: PushOptions & { epoch?: number },
     ): Promise<PushReport> {
         const bytes = bytesOf(payload);
-        const rest = { payload: bytes, epoch, transient, keepS: 0, tag: 0 };
-        const push = async (to: string[]) =>
-            reportOf(to, await this.#command({ push: { to, ...rest } }, transient));
+        const { transient = false, epoch = 0 } = options;
+        const traceparent = traceparentIn(options.traceparent);
+        const push = async (to: string[]) => {
+            const fields = { to, payload: bytes, epoch, transient, keepS: 0, tag: 0, traceparent };
+            return reportOf(to, await this.#command({ push: fields }, transient));
+        };
         return inSum(inParts(names, bytes.length, this.#queue.frameBytesMax).map(push));
     }
 
-    pushAll(payload: Payload, { transient = false }: PushOptions = {}): Promise<PushReport> {
+    pushAll(payload: Payload, options: PushOptions = {}): Promise<PushReport> {
         const run = async () => {
-            const pushAll = { payload: bytesOf(payload), transient };
+            const { transient = false } = options;
+            const traceparent = traceparentIn(options.traceparent);
+            const pushAll = { payload: bytesOf(payload), transient, traceparent };
             return reportOf([], await this.#command({ pushAll }, transient));
         };
         return quiet(run());

@@ -28,6 +28,12 @@ export function textIn(value: string): string {
     return value;
 }
 
+/** A traceparent may have come from whoever called this service: one that is none costs nobody his
+ * message. Nothing but digits and dashes goes on its way; the rest of what one is, the node judges. */
+export function traceparentIn(value: string | undefined): string {
+    return typeof value === "string" && /^[\da-f-]{55}$/.test(value) ? value : "";
+}
+
 export function wholeNumber(value: number | undefined, otherwise: number, name: string): number {
     if (value === undefined) {
         return otherwise;

@@ -87,6 +87,8 @@ export interface Message {
     redelivered: boolean;
     /** How many are missing right before this one. */
     missed: number;
+    /** Of W3C Trace Context, as whoever sent it gave it, or empty. */
+    traceparent: string;
 }
 
 /** A connection is over, or a try to make one. */
@@ -128,12 +130,16 @@ export interface SendOptions {
     transient?: boolean;
     /** How long to wait for the answer (`requestTimeoutMs`). */
     timeoutMs?: number;
+    /** Of W3C Trace Context; the receiver gets it. What is none is left out. */
+    traceparent?: string | undefined;
 }
 
 /** How to call. */
 export interface CallOptions {
     /** How long the service may take; the broker's default. */
     timeoutMs?: number;
+    /** Of W3C Trace Context; the service gets it. What is none is left out. */
+    traceparent?: string | undefined;
 }
 
 /** One user's session, over as many connections as it takes. */
@@ -161,7 +167,7 @@ export interface Client {
      * is not sent is told to `dropped`; false: already, because it cannot be sent or too much waits. */
     post(to: string, payload: Payload, options?: SendOptions): boolean;
     /** A call without an answer; true and false as `post`. */
-    postCall(service: string, method: string, payload?: Payload): boolean;
+    postCall(service: string, method: string, payload?: Payload, options?: CallOptions): boolean;
 
     /** The messages as they come; ends with the client. Each is left when the next one is asked for. */
     messages(): AsyncIterableIterator<Message>;

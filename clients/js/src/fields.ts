@@ -38,9 +38,35 @@ export const CLIENTFRAME: Table = [
         UINT,
     ],
     "send",
-    ["to", STRING, "payload", BYTES, "until", UINT, "transient", BOOL, "keepS", UINT, "tag", UINT],
+    [
+        "to",
+        STRING,
+        "payload",
+        BYTES,
+        "until",
+        UINT,
+        "transient",
+        BOOL,
+        "keepS",
+        UINT,
+        "tag",
+        UINT,
+        "traceparent",
+        STRING,
+    ],
     "call",
-    ["service", STRING, "method", STRING, "payload", BYTES, "timeoutMs", UINT],
+    [
+        "service",
+        STRING,
+        "method",
+        STRING,
+        "payload",
+        BYTES,
+        "timeoutMs",
+        UINT,
+        "traceparent",
+        STRING,
+    ],
     "ack",
     ["seq", UINT],
     "ping",
@@ -95,6 +121,8 @@ export const BROKERFRAME: Table = [
         BOOL,
         "mid",
         UINT,
+        "traceparent",
+        STRING,
     ],
     "done",
     ["epoch", UINT, "dropped", BOOL, "offset", UINT, "mid", UINT],
@@ -164,6 +192,7 @@ export interface SendFields {
     transient: boolean;
     keepS: number;
     tag: number;
+    traceparent: string;
 }
 
 export interface CallFields {
@@ -171,6 +200,7 @@ export interface CallFields {
     method: string;
     payload: Uint8Array;
     timeoutMs: number;
+    traceparent: string;
 }
 
 export interface AckFields {
@@ -239,6 +269,7 @@ export interface MessageFields {
     timeMs: number;
     redelivered: boolean;
     mid: number;
+    traceparent: string;
 }
 
 export interface DoneFields {

@@ -57,13 +57,17 @@ export function bytesOf(payload: Token): Uint8Array | undefined {
     return typeof payload === "string" ? utf8(payload) : (payload ?? undefined);
 }
 
-function sendOf(to: string, payload: Payload, options: SendOptions = {}): Fields {
-    const { delivered, transient } = options;
-    return { to, payload: bytesOf(payload), until: delivered ? 1 : 0, transient };
-}
-
-function callOf(service: string, method: string, payload?: Payload, timeoutMs = 0): Fields {
-    return { service, method, payload: bytesOf(payload), timeoutMs };
+/** Of a send or a call; codec.ts writes those that its body has. What is a traceparent the broker judges;
+ * what could not even be one it does not see, because at a NUL it would close. */
+function bodyOf(whom: Fields, payload: Payload | undefined, options: SendOptions = {}): Fields {
+    const { delivered, traceparent } = options;
+    return {
+        ...options,
+        ...whom,
+        payload: bytesOf(payload),
+        until: delivered ? 1 : 0,
+        traceparent: /^[\da-f-]{55}$/.test(traceparent!) && traceparent,
+    };
 }
 
 export class UsherClient implements Client {
@@ -142,25 +146,28 @@ export class UsherClient implements Client {
     // --- what the program asks for ---------------------------------------------------------------
 
     async send(to: string, payload: Payload, options?: SendOptions): Promise<number> {
-        return this._ask({ send: sendOf(to, payload, options) }, options?.timeoutMs);
+        return this._ask({ send: bodyOf({ to }, payload, options) }, options?.timeoutMs);
     }
 
     async call(
         service: string,
         method: string,
         payload?: Payload,
-        { timeoutMs = 0 }: CallOptions = {},
+        options?: CallOptions,
     ): Promise<Uint8Array> {
-        const call = callOf(service, method, payload, timeoutMs);
-        return this._ask({ call }, timeoutMs && timeoutMs + Fixed.GRACE_MS);
+        const timeoutMs = options?.timeoutMs;
+        return this._ask(
+            { call: bodyOf({ service, method }, payload, options) },
+            timeoutMs && timeoutMs + Fixed.GRACE_MS,
+        );
     }
 
     post(to: string, payload: Payload, options?: SendOptions): boolean {
-        return this._post({ send: sendOf(to, payload, options) });
+        return this._post({ send: bodyOf({ to }, payload, options) });
     }
 
-    postCall(service: string, method: string, payload?: Payload): boolean {
-        return this._post({ call: callOf(service, method, payload) });
+    postCall(service: string, method: string, payload?: Payload, options?: CallOptions): boolean {
+        return this._post({ call: bodyOf({ service, method }, payload, options) });
     }
 
     messages(): AsyncIterableIterator<Message> {

@@ -2,6 +2,7 @@
 """What a program is given. Words are those of protocol.md part 2 ("ONLINE", "TAKEOVER"), numbers are
 whole, times are Unix milliseconds. A word that this version does not know is its number as text."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,12 @@ def word(names: Any, number: int) -> str:
         return str(number)
 
 
+def traceparent_in(given: str | None) -> str:
+    """It may have come from whoever called this service: one that is none costs nobody his message.
+    Nothing but digits and dashes goes on its way; the rest of what one is, the node judges."""
+    return given if isinstance(given, str) and re.fullmatch("[0-9a-f-]{55}", given) else ""
+
+
 @dataclass(slots=True)
 class Call:
     """A user called the service. `timeout_ms` is what was left of his patience when it came; an answer
@@ -29,6 +36,7 @@ class Call:
     timeout_ms: int
     redelivered: bool
     one_way: bool  # no answer is wanted
+    traceparent: str  # of W3C Trace Context, as the caller gave it, or empty
     _acknowledge: Callable[[], None] = field(repr=False, compare=False)
 
     def acknowledge(self) -> None:
@@ -218,6 +226,7 @@ def call_of(mail: pb.UserCall, acknowledge: Callable[[], None]) -> Call:
         mail.timeout_ms,
         mail.redelivered,
         mail.call == 0,
+        mail.traceparent,
         acknowledge,
     )
 

@@ -33,7 +33,7 @@ from usher_backend.linker import Identity, Linker
 from usher_backend.mail import CallHandler, DrainHandler, LoginHandler, Mail, Reply, packed
 from usher_backend.mail import RoomAskHandler, RoomNewsHandler, WatchAskHandler
 from usher_backend.presence import EventHandler, Follower, PlainHandler, SessionHandler
-from usher_backend.records import Presence, PushReport, Session
+from usher_backend.records import Presence, PushReport, Session, traceparent_in
 from usher_backend.rooms import Rooms, good
 
 log = logging.getLogger("usher_backend")
@@ -414,21 +414,33 @@ class Service(Rooms):
         *,
         transient: bool = False,
         epoch: int = 0,
+        traceparent: str | None = None,
     ) -> PushReport:
         """Sends a message to each of them. `epoch`: to that login or nobody. `transient`: now or never.
+        `traceparent`: of W3C Trace Context, for the receivers' clients; what is none is left out.
         Raises QueueFull, TooLarge, NotSent, Lost, CommandFailed."""
         users = [to] if isinstance(to, str) else list(to)
         if not users:
             return PushReport(0)
-        push = pb.Push(to=users, payload=packed(payload), epoch=epoch, transient=transient)
+        push = pb.Push(
+            to=users,
+            payload=packed(payload),
+            epoch=epoch,
+            transient=transient,
+            traceparent=traceparent_in(traceparent),
+        )
         result = await self._submit(self._lane, pb.Command(push=push), transient)
         if result.code != pb.Result.OK and len(users) > 1 and not result.HasField("push"):
             raise CommandFailed(records.code_of(result.code), "push")
         return records.report_of(result, users)
 
-    async def push_all(self, payload: Reply = b"", *, transient: bool = False) -> PushReport:
+    async def push_all(
+        self, payload: Reply = b"", *, transient: bool = False, traceparent: str | None = None
+    ) -> PushReport:
         """Sends a message to everybody who is there."""
-        push = pb.PushAll(payload=packed(payload), transient=transient)
+        push = pb.PushAll(
+            payload=packed(payload), transient=transient, traceparent=traceparent_in(traceparent)
+        )
         result = await self._submit(self._lane, pb.Command(push_all=push), transient)
         return records.report_of(good(result, "push_all"), [])
 

@@ -107,7 +107,7 @@ function judge(error: unknown): Done | number {
 async function main(): Promise<void> {
     const welcome: Welcome = await client.ready;
     void [numbersOf(welcome), replayOf(welcome), isFresh(welcome), wantedState, client.user];
-    const how: SendOptions = { delivered: true, transient: false, timeoutMs: 5 };
+    const how: SendOptions = { delivered: true, transient: false, timeoutMs: 5, traceparent: "" };
     const bytes: Payload = new Uint8Array(1);
     const epoch: number = await client.send("bob", bytes, how);
     const patience: CallOptions = { timeoutMs: 2000 };

@@ -16,7 +16,7 @@ enum { TIME_MS = 1700000, ARRIVED_MS = 77, MANY = 2 * MESSAGE_BLOCK_MAX + 3 };
 static struct push_run begin(const char *service, const char *payload, uint32_t receivers)
 {
     struct push_run run;
-    struct push push = {bytes_of_text(service), bytes_of_text(payload), false};
+    struct push push = {bytes_of_text(service), bytes_of_text(payload), false, {0}};
     assert_int_equal(push_begin(&run, push, TIME_MS, ARRIVED_MS, receivers), 0);
     return run;
 }
@@ -40,7 +40,8 @@ static void check_tail(const struct deliver_message *message)
     const struct push_body *body = push_body_of(message);
     struct message_fields fields = {.service = deliver_name(message),
                                     .payload = deliver_payload(message),
-                                    .time_ms = message->time_ms};
+                                    .time_ms = message->time_ms,
+                                    .traceparent = deliver_traceparent(message)};
     uint8_t tail[600];
     assert_non_null(body);
     assert_int_equal(body->tail_size, broker_frame_tail_size(&fields));
@@ -109,6 +110,39 @@ static void empty_and_long_ones_are_read_back(void **state)
     }
 }
 
+/* Alone, shared, kept of it, and one of a bundle. */
+static void a_traceparent_goes_to_each(void **state)
+{
+    static const char parent[] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    struct push push = {bytes_of_text("shop"), bytes_of_text("sale"), false, bytes_of_text(parent)};
+    struct push without = {bytes_of_text("shop"), bytes_of_text("sale"), false, {0}};
+    struct push_run run;
+    for (uint32_t receivers = 1; receivers <= 2; receivers++) {
+        assert_int_equal(push_begin(&run, push, TIME_MS, ARRIVED_MS, receivers), 0);
+        struct deliver_message *message = push_own(push_next(&run));
+        push_end(&run);
+        check(message, "shop", "sale");
+        assert_true(bytes_equal(deliver_traceparent(message), bytes_of_text(parent)));
+        assert_int_equal(push_body_of(message) != NULL, receivers > 1);
+        if (receivers > 1)
+            check_tail(message);
+        message_destroy(&message->header);
+    }
+    const struct push both[] = {push, without};
+    assert_int_equal(push_begin_bundle(&run, both, 2, TIME_MS, ARRIVED_MS, 1), 0);
+    struct bundle_message *bundle = push_next_bundle(&run);
+    push_end(&run);
+    assert_int_equal(push_bundle_of(bundle)->payload_bytes_max, strlen("sale") + strlen(parent));
+    for (uint32_t i = 0; i < 2; i++) {
+        struct deliver_message *single = push_single(bundle, i);
+        check(single, "shop", "sale");
+        check_tail(single);
+        assert_true(bytes_equal(deliver_traceparent(single), bytes_of_text(i == 0 ? parent : "")));
+        message_destroy(&single->header);
+    }
+    message_destroy(&bundle->header);
+}
+
 static void what_is_kept_leaves_the_block_and_shares_the_payload(void **state)
 {
     struct push_run run = begin("shop", "sale", 100);
@@ -138,8 +172,8 @@ static void a_bundle_is_one_message_for_each(void **state)
     for (unsigned i = 0; i < PUSH_BUNDLE_MAX; i++) {
         memset(payloads[i], 'a' + (int)i, sizeof(payloads[i]));
         payloads[i][2 * i] = '\0'; /* the first is empty */
-        pushes[i] =
-            (struct push){bytes_of_text(i % 2 ? "shop" : ""), bytes_of_text(payloads[i]), false};
+        pushes[i] = (struct push){
+            bytes_of_text(i % 2 ? "shop" : ""), bytes_of_text(payloads[i]), false, {0}};
     }
     struct push_run run;
     assert_int_equal(push_begin_bundle(&run, pushes, PUSH_BUNDLE_MAX, TIME_MS, ARRIVED_MS, MANY),
@@ -169,7 +203,7 @@ static void a_bundle_is_one_message_for_each(void **state)
 /* Each message of it says so, whatever it is made of. */
 static void a_transient_push_stays_one(void **state)
 {
-    struct push push = {bytes_of_text("arena"), bytes_of_text("at 3"), true};
+    struct push push = {bytes_of_text("arena"), bytes_of_text("at 3"), true, {0}};
     struct push pushes[] = {push, push};
     struct push_run run;
     for (uint32_t receivers = 1; receivers <= 2; receivers++) {
@@ -199,6 +233,7 @@ int main(void)
         cmocka_unit_test(one_has_it_to_himself),
         cmocka_unit_test(more_may_come_than_were_expected),
         cmocka_unit_test(empty_and_long_ones_are_read_back),
+        cmocka_unit_test(a_traceparent_goes_to_each),
         cmocka_unit_test(what_is_kept_leaves_the_block_and_shares_the_payload),
         cmocka_unit_test(a_bundle_is_one_message_for_each),
         cmocka_unit_test(a_transient_push_stays_one),

@@ -181,6 +181,12 @@ static inline void tape_welcome(struct stage *stage, const Usher__V1__Welcome *w
         tape_number(stage, "token", welcome->token_ms);
 }
 
+static inline void tape_trace(struct stage *stage, struct bytes traceparent)
+{
+    if (traceparent.size > 0)
+        tape_put(stage, " trace=%.*s", (int)traceparent.size, (const char *)traceparent.data);
+}
+
 static inline void tape_message(struct stage *stage, const Usher__V1__Message *message)
 {
     tape_put(stage, " %llu", (unsigned long long)message->seq);
@@ -190,6 +196,7 @@ static inline void tape_message(struct stage *stage, const Usher__V1__Message *m
         tape_put(stage, " service=%s", message->service);
     tape_bytes(stage, message->payload.data, message->payload.len);
     tape_put(stage, message->redelivered ? " again" : "");
+    tape_trace(stage, bytes_of_text(message->traceparent));
 }
 
 static inline void tape_close(struct stage *stage, const Usher__V1__Close *close)
@@ -304,6 +311,7 @@ static inline void tape_deliver(struct stage *stage, const struct deliver_messag
     tape_number_if(stage, "wanted", message->epoch_wanted);
     tape_put(stage, message->until_delivered ? " until_delivered" : "");
     tape_put(stage, message->transient ? " transient" : "");
+    tape_trace(stage, deliver_traceparent(message));
     assert_int_equal(message->time_ms, stage->wall_ms);
     assert_int_equal(message->arrived_ms, stage->now_ms);
     assert_int_equal(message->sender, STAGE_SELF);
@@ -334,6 +342,7 @@ static inline void tape_call(struct stage *stage, const struct user_call_message
     tape_put(stage, " due=+%lld", (long long)(call->deadline_ms - stage->now_ms));
     tape_bytes(stage, user_call_payload(call).data, call->payload_size);
     tape_put(stage, call->redelivered ? " again" : "");
+    tape_trace(stage, user_call_traceparent(call));
 }
 
 static inline void tape_result(struct stage *stage, const struct result_message *result)
@@ -598,7 +607,9 @@ static inline void tape_mail(struct stage *stage, const Usher__V1__Mail *mail)
     tape_put(stage, " %s user=%s", mail->call->method, mail->call->user);
     tape_number(stage, "call", mail->call->call);
     tape_number(stage, "left", mail->call->timeout_ms);
-    tape_put(stage, "%s]", mail->call->redelivered ? " again" : "");
+    tape_put(stage, mail->call->redelivered ? " again" : "");
+    tape_trace(stage, bytes_of_text(mail->call->traceparent));
+    tape_put(stage, "]");
 }
 
 static inline void tape_batch(struct stage *stage, const Usher__V1__Batch *batch)
@@ -724,6 +735,7 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
         tape_put(stage, "push_all %.*s", (int)text.service.size, (const char *)text.service.data);
         tape_bytes(stage, text.payload.data, text.payload.size);
         tape_put(stage, text.transient ? " transient" : "");
+        tape_trace(stage, text.traceparent);
     }
     message_destroy(effect->message);
 }

@@ -294,14 +294,15 @@ static inline void link_submit(struct stage *stage, uint64_t exchange, uint32_t 
 
 /* --- what comes from users and from the store ------------------------------------------------- */
 
-static inline struct user_call_message *call_create(struct stage *stage, uint64_t call,
-                                                    const char *method, size_t payload_bytes)
+static inline struct user_call_message *call_create_traced(struct stage *stage, uint64_t call,
+                                                           const char *method, size_t payload_bytes,
+                                                           const char *traceparent)
 {
     uint8_t *payload = calloc(1, payload_bytes + 1);
     assert_non_null(payload);
     struct user_call_message *message =
-        user_call_create(bytes_of_text("ann"), bytes_of_text("shop"), bytes_of_text(method),
-                         (struct bytes){payload, payload_bytes});
+        user_call_create_traced(bytes_of_text("ann"), bytes_of_text("shop"), bytes_of_text(method),
+                                (struct bytes){payload, payload_bytes}, bytes_of_text(traceparent));
     assert_non_null(message);
     free(payload);
     message->caller = CALLER;
@@ -310,6 +311,12 @@ static inline struct user_call_message *call_create(struct stage *stage, uint64_
     message->call = call;
     message->deadline_ms = stage->now_ms + 5000;
     return message;
+}
+
+static inline struct user_call_message *call_create(struct stage *stage, uint64_t call,
+                                                    const char *method, size_t payload_bytes)
+{
+    return call_create_traced(stage, call, method, payload_bytes, "");
 }
 
 static inline void link_call(struct stage *stage, uint64_t call, const char *method)

@@ -245,6 +245,19 @@ static inline void put_call_of(struct stage *stage, uint64_t id, const char *ser
     free(payload);
 }
 
+static inline void put_traced_call(struct stage *stage, uint64_t id, const char *traceparent)
+{
+    Usher__V1__Call call = USHER__V1__CALL__INIT;
+    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
+    call.service = (char *)"shop";
+    call.method = (char *)"buy";
+    call.traceparent = (char *)traceparent;
+    frame.id = id;
+    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_CALL;
+    frame.call = &call;
+    put_frame(stage, &frame);
+}
+
 static inline void put_call(struct stage *stage, uint64_t id, uint32_t timeout_ms)
 {
     put_call_of(stage, id, "shop", "buy", 1, timeout_ms);

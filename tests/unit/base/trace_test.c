@@ -98,6 +98,71 @@ static void a_record_tells_what_happened_and_when_by_the_wall(void **state)
     traces_destroy(NULL);
 }
 
+static void put(struct traces *traces, uint8_t slot, enum trace_stage stage, bool in, uint64_t id,
+                const void *trace_id)
+{
+    const struct trace_point point = {
+        .stage = stage, .in = in, .kind = "call", .id = id, .trace_id = trace_id};
+    assert_true(trace_record(traces, slot, "alice", NOW_US, &point));
+}
+
+static bool last_has(struct traces *traces, const char *trace_id)
+{
+    char wanted[100];
+    snprintf(wanted, sizeof(wanted), ",\"trace_id\":\"%s\"}\n", trace_id);
+    const struct seen *last = read_from(traces, "alice", seen.state.last, NOW_US, 0);
+    assert_int_equal(last->count, 1);
+    assert_int_equal(strstr(last->text, "trace_id") != NULL, strstr(last->text, wanted) != NULL);
+    return strstr(last->text, wanted) != NULL;
+}
+
+/* The session has forgotten it when the answer comes; its turn has not. */
+static void an_answer_has_the_trace_id_of_its_request(void **state)
+{
+    static const char digits[] = "4bf92f3577b34da6a3ce929d0e0e4736-and-more";
+    static const char id[] = "4bf92f3577b34da6a3ce929d0e0e4736";
+    struct traces *traces = traces_create();
+    uint8_t slot = start(traces, "alice", 0, 1);
+    memset(&seen, 0, sizeof(seen));
+    put(traces, slot, TRACE_ARRIVED, true, 7, digits);
+    assert_true(last_has(traces, id));
+    put(traces, slot, TRACE_TURN, true, 7, digits);
+    assert_true(last_has(traces, id));
+    put(traces, slot, TRACE_TURN, true, 8, NULL);
+    assert_false(last_has(traces, id));
+    put(traces, slot, TRACE_SENT, false, 7, NULL); /* a message of that number */
+    assert_false(last_has(traces, id));
+    put(traces, slot, TRACE_ACKED, true, 7, NULL);
+    assert_true(last_has(traces, id));
+    put(traces, slot, TRACE_REFUSED, true, 8, NULL);
+    assert_false(last_has(traces, id));
+    put(traces, slot, TRACE_TURN, true, 7, NULL); /* the id is used again */
+    assert_false(last_has(traces, id));
+    put(traces, slot, TRACE_ACKED, true, 7, NULL);
+    assert_false(last_has(traces, id));
+    put(traces, slot, TRACE_SENT, false, 9, digits);
+    assert_true(last_has(traces, id));
+    traces_destroy(traces);
+}
+
+/* Also where the record of the turn is the very one that is written over. */
+static void the_look_back_has_an_end(void **state)
+{
+    static const char id[] = "4bf92f3577b34da6a3ce929d0e0e4736";
+    struct traces *traces = traces_create();
+    uint8_t slot = start(traces, "alice", 0, 1);
+    memset(&seen, 0, sizeof(seen));
+    for (unsigned others = 255; others <= 256; others++) {
+        put(traces, slot, TRACE_TURN, true, 7, id);
+        for (unsigned i = 0; i < others; i++)
+            put(traces, slot, TRACE_TURN, true, 1000 + i, NULL);
+        read_from(traces, "alice", seen.state.last, NOW_US, 0);
+        put(traces, slot, TRACE_ACKED, true, 7, NULL);
+        assert_int_equal(last_has(traces, id), others < 256);
+    }
+    traces_destroy(traces);
+}
+
 /* A peer as somebody sent it, before it was refused: never a broken line. */
 static void a_peer_that_is_no_name_is_cut_or_left_out(void **state)
 {
@@ -115,7 +180,8 @@ static void a_peer_that_is_no_name_is_cut_or_left_out(void **state)
     memset(longest, 'n', sizeof(longest));
     point.peer = longest;
     point.peer_size = sizeof(longest);
-    point.id = point.wait_us = UINT64_MAX;
+    point.id = point.wait_us = point.offset = UINT64_MAX;
+    point.trace_id = longest;
     point.bytes = UINT32_MAX;
     assert_true(trace_record(traces, slot, "alice", NOW_US, &point));
     const char *peer = strstr(read_from(traces, "alice", seen.state.last, NOW_US, 0)->text, "nn");
@@ -326,6 +392,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_record_tells_what_happened_and_when_by_the_wall),
+        cmocka_unit_test(an_answer_has_the_trace_id_of_its_request),
+        cmocka_unit_test(the_look_back_has_an_end),
         cmocka_unit_test(a_peer_that_is_no_name_is_cut_or_left_out),
         cmocka_unit_test(names_are_compared_whole),
         cmocka_unit_test(one_in_so_many_ids_whole),

@@ -288,6 +288,41 @@ static void a_batch_has_a_limit_and_at_least_one_call(void **state)
     EXPECT(stage, "answer 53 batch [42 small user=ann call=42 left=5000] last=0");
 }
 
+/* Also to the next incarnation; and its bytes count, in the mail and in a batch. */
+static void a_traceparent_is_in_the_mail(void **state)
+{
+    static const char parent[] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    struct stage *stage = *state;
+    link_hello(stage, 50, 7);
+    link_receive(stage, &call_create_traced(stage, 1, "buy", 1, parent)->header);
+    link_receive(stage, &call_create(stage, 2, "buy", 1)->header);
+    uint64_t bytes = stage->instance->mail_bytes;
+    link_fetch(stage, 51, 0);
+    EXPECT(stage, "answer 51 batch [1 buy user=ann call=1 left=5000 "
+                  "trace=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01]"
+                  " [2 buy user=ann call=2 left=5000] last=0");
+    link_hello(stage, 52, 8);
+    link_fetch(stage, 53, 0);
+    EXPECT(stage, "answer 53 batch [1 buy user=ann call=1 left=5000 again "
+                  "trace=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01]"
+                  " [2 buy user=ann call=2 left=5000 again] last=0");
+    for (uint64_t call = 3; call <= 4; call++)
+        link_receive(stage, &call_create(stage, call, "buy", 1)->header);
+    assert_int_equal(stage->instance->mail_bytes, 2 * bytes - strlen(parent));
+    /* The largest that a user may send, with the longest names and a traceparent, fits a frame. */
+    char method[129];
+    memset(method, 'm', sizeof(method) - 1);
+    method[sizeof(method) - 1] = '\0';
+    struct user_call_message *large = call_create_traced(
+        stage, UINT64_C(1) << 52, method, stage->limits.link_frame_bytes - 512, parent);
+    stage->limits.link_mail_bytes = 1 << 20;
+    stage->limits.link_mail_items = 100;
+    link_receive(stage, &large->header);
+    link_fetch(stage, 54, 2);
+    link_fetch(stage, 55, 4); /* the tape checks the size against the frame */
+    assert_non_null(strstr(stage->tape, parent));
+}
+
 static void a_backend_may_ask_for_smaller_batches(void **state)
 {
     struct stage *stage = *state;
@@ -978,6 +1013,7 @@ int main(void)
         stage_test(a_cursor_beyond_what_was_sent_drops_nothing_unsent),
         stage_test(what_arrives_together_leaves_together),
         stage_test(a_batch_has_a_limit_and_at_least_one_call),
+        stage_test(a_traceparent_is_in_the_mail),
         stage_test(a_backend_may_ask_for_smaller_batches),
         stage_test(what_a_backend_has_is_not_sent_again),
         stage_test(who_has_too_much_waits),

@@ -439,6 +439,31 @@ static void a_push_to_all_comes_back_with_a_number(void **state)
 }
 
 /* What did not go is counted, and is no failure. */
+static void a_traceparent_goes_with_a_push_if_it_is_one(void **state)
+{
+    static const char parent[] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    static const char none[] = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+    struct stage *stage = *state;
+    link_hello(stage, 50, 1);
+    struct script *script = script_create();
+    say_push_1(script, "bob", "hi");
+    script->list[0]->push->traceparent = (char *)parent;
+    say_push_1(script, "bob", "ho");
+    script->list[1]->push->traceparent = (char *)none;
+    say_push_all(script, "all");
+    script->list[2]->push_all->traceparent = (char *)parent;
+    say_push_all(script, "all");
+    script->list[3]->push_all->traceparent = (char *)none;
+    link_submit(stage, 51, 1, 1, script);
+    EXPECT(stage,
+           "forward bob deliver service=shop 'hi' "
+           "trace=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+           "forward bob deliver service=shop 'ho'",
+           "link push_all shop 'all' trace=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+           "link push_all shop 'all'");
+    COUNTED(stage, traceparents_invalid, 2);
+}
+
 static void a_transient_push_says_how_many_it_missed(void **state)
 {
     struct stage *stage = *state;
@@ -845,6 +870,7 @@ int main(void)
         stage_test(a_push_has_n_names),
         stage_test(a_push_to_nobody_reaches_nobody),
         stage_test(a_push_to_all_comes_back_with_a_number),
+        stage_test(a_traceparent_goes_with_a_push_if_it_is_one),
         stage_test(a_transient_push_says_how_many_it_missed),
         stage_test(a_transient_push_to_all_is_one),
         stage_test(a_kick_says_what_the_backend_says),

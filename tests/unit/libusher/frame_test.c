@@ -33,13 +33,15 @@ static void test_message(void **state)
                                     .from = bytes_of_text("alice"),
                                     .payload = bytes_of_text("hello"),
                                     .time_ms = 1,
-                                    .redelivered = true};
+                                    .redelivered = true,
+                                    .traceparent = bytes_of_text("any")};
 
     assert_int_equal(broker_frame_message(&out, &fields), 0);
     struct broker_frame frame = read_back(&out);
     assert_int_equal(frame.body, BROKER_MESSAGE);
     assert_int_equal(frame.number[MESSAGE_SEQ], 300);
     assert_int_equal(frame.number[MESSAGE_REDELIVERED], 1);
+    assert_true(bytes_equal(frame.run[MESSAGE_TRACEPARENT], bytes_of_text("any")));
     assert_true(bytes_equal(frame.run[MESSAGE_PAYLOAD], bytes_of_text("hello")));
     buffer_fini(&out);
 }

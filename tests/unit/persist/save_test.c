@@ -20,9 +20,12 @@ static struct stand *restart(struct stand *stand, bool orderly)
     return next;
 }
 
+static const char PARENT[] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 static void deliver(struct stand *stand, const char *user, const char *from, const char *payload)
 {
-    struct deliver_message *message = deliver_create(bytes_of_text(from), bytes_of_text(payload));
+    struct deliver_message *message =
+        deliver_create_traced(bytes_of_text(from), bytes_of_text(payload), bytes_of_text(PARENT));
     assert_non_null(message);
     message->time_ms = 4711;
     message->arrived_ms = atomic_load(&stand->hall.now_ms);
@@ -44,6 +47,7 @@ static void expect_inbox(struct stand *stand, const char *user, const char *want
                  (unsigned long long)kept.seq, (int)kept.name.size, (const char *)kept.name.data,
                  (int)kept.payload.size, (const char *)kept.payload.data, kept.sent ? " sent" : "");
         assert_int_equal(kept.time_ms, 4711);
+        assert_true(bytes_equal(kept.traceparent, bytes_of_text(PARENT)));
     }
     assert_string_equal(text, wanted);
 }

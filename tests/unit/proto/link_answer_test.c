@@ -158,7 +158,8 @@ static void check_call(uint64_t number, size_t size)
                                       .method = filled(size % 200),
                                       .payload = filled(size),
                                       .timeout_ms = (uint32_t)number,
-                                      .redelivered = size % 2};
+                                      .redelivered = size % 2,
+                                      .traceparent = size % 3 == 0 ? filled(55) : filled(0)};
     struct buffer items = {0};
     assert_int_equal(link_batch_call(&items, number, &fields), 0);
     assert_int_equal(link_batch_item_size((struct bytes){items.data, items.size}), items.size);
@@ -171,6 +172,7 @@ static void check_call(uint64_t number, size_t size)
     check_text(mail->call->user, fields.user);
     check_text(mail->call->method, fields.method);
     check_run(mail->call->payload, fields.payload);
+    check_text(mail->call->traceparent, fields.traceparent);
     assert_int_equal(mail->call->timeout_ms, fields.timeout_ms);
     assert_int_equal(mail->call->redelivered, fields.redelivered);
     drop(read);

@@ -354,6 +354,7 @@ static void assert_message_round(const struct saved_message *message, struct are
     assert_int_equal(got.sent, message->sent);
     assert_true(bytes_equal(got.name, message->name));
     assert_true(bytes_equal(got.payload, message->payload));
+    assert_true(bytes_equal(got.traceparent, message->traceparent));
     /* Under another name or seq it is damage, and so is any part of it. */
     assert_int_equal(record_unpack_message("bob", message->seq, packed, arena, &got), -EUCLEAN);
     assert_int_equal(record_unpack_message("anna", message->seq ^ 2, packed, arena, &got),
@@ -387,6 +388,7 @@ static void messages_come_back(void **state)
         .sent = true,
         .name = {(const uint8_t *)name, STORE_NAME_BYTES_MAX},
         .payload = {payload, sizeof(payload)},
+        .traceparent = bytes_of_text("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     };
     struct saved_message small = {.seq = 1};
     assert_message_round(&full, &arena);
@@ -394,6 +396,9 @@ static void messages_come_back(void **state)
     full.payload.size = 1;
     assert_message_round(&full, &arena);
 
+    full.traceparent.size--;
+    assert_int_equal(record_message_size(&full), -EINVAL);
+    full.traceparent.size = 0;
     full.name.size++;
     assert_int_equal(record_message_size(&full), -EINVAL);
     small.seq = 0;

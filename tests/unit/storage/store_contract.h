@@ -577,6 +577,8 @@ static inline struct saved_message contract_message(uint64_t seq, size_t bytes)
         .mid = seq % 7 == 0 ? seq << 40 : 0,
         .name = bytes_of_text(seq % 2 == 0 ? "matchmaker" : "anna"),
         .payload = {payload, bytes},
+        .traceparent = bytes_of_text(
+            seq % 4 == 0 ? "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" : ""),
     };
 }
 
@@ -609,6 +611,7 @@ static inline bool seen_message(void *context, const struct saved_message *messa
     assert_int_equal(message->mid, wanted.mid);
     assert_true(bytes_equal(message->name, wanted.name));
     assert_true(bytes_equal(message->payload, wanted.payload));
+    assert_true(bytes_equal(message->traceparent, wanted.traceparent));
     free((void *)wanted.payload.data);
     seen->bytes[seen->count] = message->payload.size;
     seen->seqs[seen->count++] = message->seq;

@@ -191,6 +191,23 @@ static void calls_of_all_users_are_limited(void **state)
     atomic_store(&stage->counters.calls_waiting, 0);
 }
 
+static void a_traceparent_goes_with_the_call_if_it_is_one(void **state)
+{
+    struct stage *stage = *state;
+    stage_login(stage, 10, true);
+    put_traced_call(stage, 7, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    stage_play(stage, 10);
+    EXPECT(stage,
+           "call shop.buy user=ann #7 call=1 epoch=1 due=+5000 '' "
+           "trace=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+           "10 consumed");
+    COUNTED(stage, traceparents_invalid, 0);
+    put_traced_call(stage, 8, "00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01");
+    stage_play(stage, 10);
+    EXPECT(stage, "call shop.buy user=ann #8 call=2 epoch=1 due=+5000 ''", "10 consumed");
+    COUNTED(stage, traceparents_invalid, 1);
+}
+
 static void a_call_that_cannot_be_is_refused(void **state)
 {
     char method[130];
@@ -281,6 +298,7 @@ int main(void)
         stage_test(a_reply_to_an_older_epoch_is_dropped),
         stage_test(calls_in_flight_are_limited),
         stage_test(calls_of_all_users_are_limited),
+        stage_test(a_traceparent_goes_with_the_call_if_it_is_one),
         stage_test(a_call_that_cannot_be_is_refused),
         stage_test(a_call_under_an_id_in_flight_is_a_protocol_error),
         stage_test(every_failure_of_a_service_has_its_answer),

@@ -242,13 +242,24 @@ static void the_shares_are_those_of_the_inbox(void **state)
     empty(&inbox);
 }
 
+/* Every fifth has one. */
+static const char *parent_of(uint64_t seq)
+{
+    return seq % 5 == 0 ? "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" : "";
+}
+
+static uint32_t bytes_beside(uint64_t seq)
+{
+    return (uint32_t)(strlen("bob") + strlen(parent_of(seq)));
+}
+
 /* What the message of that seq is; about one in three must be held as it is. */
 static struct deliver_message *make_of(uint64_t seq, uint32_t size)
 {
     uint8_t payload[SIZE_MAX_BYTES];
     memset(payload, (int)(seq * 7 + 1), size);
-    struct deliver_message *message =
-        deliver_create(bytes_of_text("bob"), (struct bytes){payload, size});
+    struct deliver_message *message = deliver_create_traced(
+        bytes_of_text("bob"), (struct bytes){payload, size}, bytes_of_text(parent_of(seq)));
     message->seq = seq;
     message->arrived_ms = seq * 3;
     message->time_ms = seq * 5;
@@ -271,15 +282,17 @@ static void expect_kept(const struct kept_message *kept, uint64_t seq, uint32_t 
     assert_int_equal(kept->redelivered, wanted->redelivered);
     assert_true(bytes_equal(kept->name, deliver_name(wanted)));
     assert_true(bytes_equal(kept->payload, deliver_payload(wanted)));
+    assert_true(bytes_equal(kept->traceparent, bytes_of_text(parent_of(seq))));
     message_destroy(&wanted->header);
 }
 
 static void expect_message(struct deliver_message *message, uint64_t seq, uint32_t size)
 {
     assert_non_null(message);
-    struct kept_message kept = {message->seq,          message->arrived_ms,     message->time_ms,
-                                message->from_service, message->redelivered,    message->sent,
-                                deliver_name(message), deliver_payload(message)};
+    struct kept_message kept = {
+        message->seq,          message->arrived_ms,      message->time_ms,
+        message->from_service, message->redelivered,     message->sent,
+        deliver_name(message), deliver_payload(message), deliver_traceparent(message)};
     expect_kept(&kept, seq, size);
     assert_int_equal(message->request, seq % 3 == 0 ? seq : 0); /* whoever waits is not lost */
     assert_int_equal(message->until_delivered, seq % 3 == 0);
@@ -312,23 +325,23 @@ static void it_does_what_a_queue_does(void **state)
     srand(2);
     for (int round = 0; round < ROUNDS; round++) {
         uint32_t size = (uint32_t)rand() % (rand() % 4 == 0 ? SIZE_MAX_BYTES : 60);
-        bool room = next - first < MESSAGES_MAX && bytes + size + 3 <= BYTES_MAX;
+        bool room = next - first < MESSAGES_MAX && bytes + size + bytes_beside(next) <= BYTES_MAX;
         int what = rand() % 200;
         if (what < 110 && room) {
             inbox_push(&inbox, make_of(next, size));
+            bytes += size + bytes_beside(next);
             sizes[next++ % MESSAGES_MAX] = size;
-            bytes += size + 3;
         } else if (what < 190 && first < next) {
-            bytes -= sizes[first % MESSAGES_MAX] + 3;
+            bytes -= sizes[first % MESSAGES_MAX] + bytes_beside(first);
             expect_message(inbox_pop(&inbox), first, sizes[first % MESSAGES_MAX]);
             first++;
         } else if (what < 198) {
             uint64_t last = first + (uint64_t)rand() % 5;
             inbox_forget(&inbox, last);
             for (; first < next && first <= last && first % 3 != 0 &&
-                   sizes[first % MESSAGES_MAX] <= 397;
+                   sizes[first % MESSAGES_MAX] + bytes_beside(first) <= 400;
                  first++)
-                bytes -= sizes[first % MESSAGES_MAX] + 3;
+                bytes -= sizes[first % MESSAGES_MAX] + bytes_beside(first);
         } else {
             expect_all(&inbox, first, next, sizes);
         }

@@ -313,6 +313,65 @@ static void a_message_must_fit_a_frame(void **state)
     assert_non_null(strstr(stage->tape, "10 message 1 from=bob <"));
 }
 
+#define PARENT "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+static void a_traceparent_goes_with_a_message_if_it_is_one(void **state)
+{
+    struct stage *stage = *state;
+    Usher__V1__Send send = USHER__V1__SEND__INIT;
+    stage_login(stage, 10, true);
+    send.to = (char *)"bob";
+    send.traceparent = (char *)PARENT;
+    put_send_of(stage, 7, &send);
+    stage_play(stage, 10);
+    EXPECT(stage, "forward bob deliver #7 from=ann '' trace=" PARENT, "10 consumed");
+    send.traceparent = (char *)PARENT "1";
+    put_send_of(stage, 8, &send);
+    stage_play(stage, 10);
+    EXPECT(stage, "forward bob deliver #8 from=ann ''", "10 consumed");
+    COUNTED(stage, traceparents_invalid, 1);
+}
+
+/* At once, kept and come again, and restored as a message of its own; its bytes are in the book of
+ * the inbox, and of the frame. */
+static void a_traceparent_stays_with_its_message(void **state)
+{
+    struct stage *stage = *state;
+    struct bytes parent = bytes_of_text(PARENT);
+    stage_login(stage, 10, true);
+    struct deliver_message *message =
+        deliver_create_traced(bytes_of_text("bob"), bytes_of_text("hi"), parent);
+    message->arrived_ms = stage->now_ms;
+    stage_receive(stage, &message->header);
+    EXPECT(stage, "10 message 1 from=bob 'hi' trace=" PARENT);
+    assert_int_equal(stage->session.inbox->bytes, strlen("bobhi") + parent.size);
+    stage_detach(stage);
+    stage_resume(stage, 30, 0);
+    stage_commit(stage, 0);
+    EXPECT(stage, "30 welcomed", "30 welcome #1 epoch=1 COMPLETE next=1",
+           "30 message 1 from=bob 'hi' again trace=" PARENT);
+    /* Beside the longest name it is more than what is left for all that is no payload. */
+    char name[64];
+    memset(name, 'b', sizeof(name));
+    struct message_fields fields = {.seq = 2,
+                                    .from = {(const uint8_t *)name, sizeof(name)},
+                                    .time_ms = UINT64_C(1) << 50,
+                                    .redelivered = true,
+                                    .traceparent = parent};
+    uint8_t payload[1024] = {0};
+    fields.payload = (struct bytes){payload, 800};
+    stage->limits.limits_inbox_bytes = 1 << 20;
+    fields.payload.size +=
+        stage->limits.limits_frame_bytes - broker_frame_message_size(&fields) + 1;
+    assert_true(fields.payload.size + 128 <= stage->limits.limits_frame_bytes);
+    message = deliver_create_traced(fields.from, fields.payload, parent);
+    message->time_ms = fields.time_ms;
+    message->sender = OTHER;
+    message->request = 1;
+    stage_receive(stage, &message->header);
+    EXPECT(stage, "to 901 result #1 TOO_LARGE epoch=0");
+}
+
 static void a_push_is_for_one_epoch_or_any(void **state)
 {
     static const struct {
@@ -353,21 +412,22 @@ static void a_push_to_many_reads_the_same(void **state)
     struct stage *stage = *state;
     struct push_run run;
     stage_login(stage, 10, true);
-    struct push push = {bytes_of_text("shop"), bytes_of_text("sale"), false};
+    struct push push = {bytes_of_text("shop"), bytes_of_text("sale"), false, bytes_of_text(PARENT)};
     assert_int_equal(push_begin(&run, push, stage->wall_ms, stage->now_ms, 1000), 0);
     stage_receive(stage, &push_next(&run)->header);
-    EXPECT(stage, "10 message 1 service=shop 'sale'");
+    EXPECT(stage, "10 message 1 service=shop 'sale' trace=" PARENT);
     stage_detach(stage);
     stage_receive(stage, &push_next(&run)->header);
     push_end(&run);
     EXPECT_NOTHING(stage);
     assert_int_equal(stage->session.inbox->count, 2);
-    assert_int_equal(stage->session.inbox->bytes, 2 * strlen("shopsale"));
+    assert_int_equal(stage->session.inbox->bytes, 2 * strlen("shopsale" PARENT));
     stage_resume(stage, 30, 0);
     EXPECT(stage, "store RESUME RESUMED UNKNOWN epoch=1");
     stage_commit(stage, 0);
     EXPECT(stage, "30 welcomed", "30 welcome #1 epoch=1 COMPLETE next=1",
-           "30 message 1 service=shop 'sale' again", "30 message 2 service=shop 'sale'");
+           "30 message 1 service=shop 'sale' again trace=" PARENT,
+           "30 message 2 service=shop 'sale' trace=" PARENT);
     put_ack(stage, 2);
     stage_play(stage, 30);
     assert_null(stage->session.inbox);
@@ -375,8 +435,8 @@ static void a_push_to_many_reads_the_same(void **state)
 
 static struct message *bundle_of(struct stage *stage, const char *first, const char *second)
 {
-    struct push pushes[] = {{bytes_of_text("shop"), bytes_of_text(first), false},
-                            {bytes_of_text("shop"), bytes_of_text(second), false}};
+    struct push pushes[] = {{bytes_of_text("shop"), bytes_of_text(first), false, {0}},
+                            {bytes_of_text("shop"), bytes_of_text(second), false, {0}}};
     struct push_run run;
     assert_int_equal(push_begin_bundle(&run, pushes, 2, stage->wall_ms, stage->now_ms, 1000), 0);
     struct message *message = &push_next_bundle(&run)->header;
@@ -533,6 +593,8 @@ int main(void)
         stage_test(the_inbox_takes_no_message_larger_than_itself),
         stage_test(without_acks_a_bound_connection_takes_all),
         stage_test(a_message_must_fit_a_frame),
+        stage_test(a_traceparent_goes_with_a_message_if_it_is_one),
+        stage_test(a_traceparent_stays_with_its_message),
         stage_test(a_push_is_for_one_epoch_or_any),
         stage_test(a_push_names_its_service),
         stage_test(a_push_to_many_reads_the_same),

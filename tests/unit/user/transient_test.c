@@ -196,8 +196,8 @@ static void a_push_of_another_epoch_is_stale(void **state)
 
 static void bundle(struct stage *stage)
 {
-    struct push pushes[] = {{bytes_of_text("arena"), bytes_of_text("at 3"), true},
-                            {bytes_of_text("arena"), bytes_of_text("at 4"), true}};
+    struct push pushes[] = {{bytes_of_text("arena"), bytes_of_text("at 3"), true, {0}},
+                            {bytes_of_text("arena"), bytes_of_text("at 4"), true, {0}}};
     struct push_run run;
     assert_int_equal(push_begin_bundle(&run, pushes, 2, stage->wall_ms, stage->now_ms, 1), 0);
     struct bundle_message *message = push_next_bundle(&run);
