@@ -118,7 +118,8 @@ void on_message(struct load *load, struct conn *conn, const uint8_t *payload, ui
     if (load->recording)
         histogram_add(&load->latency, load->now > stamp ? load->now - stamp : 0);
     struct conn *from = &load->conns[sender];
-    if (!load->running || load->rate != 0 || load->scenario != FORWARD || from->credit == 0)
+    bool follows = load->scenario == FORWARD || load->scenario == IDLE;
+    if (!load->running || load->rate != 0 || !follows || from->credit == 0)
         return;
     if (from->credit != CREDIT_ENDLESS)
         from->credit--;
