@@ -140,6 +140,11 @@ static void keep_cursor(void *context, uint64_t seq)
     committer_keep(((struct broker *)context)->committer, seq);
 }
 
+static bool posts_rooms(void *context)
+{
+    return room_classes_post(atomic_load(&((struct broker *)context)->settings.room_classes));
+}
+
 static int open_webhook(struct broker *broker)
 {
     const struct webhook_options webhook = {
@@ -150,10 +155,12 @@ static int open_webhook(struct broker *broker)
         .metrics = broker->metrics,
         .block = thread_place(broker->counts, ROLE_OTHERS),
         .node = broker->options->node_name,
+        .boot = broker->settings.node_boot,
         .agent = "usher/" USHER_VERSION,
         .presence_last = &broker->counters.presence_last,
         .event = presence_json,
         .keep = keep_cursor,
+        .posts_rooms = posts_rooms,
         .context = broker,
     };
     int failed = webhook_open(&broker->webhook, &webhook);

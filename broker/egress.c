@@ -182,6 +182,11 @@ static void perform(struct egress *egress, struct runner *runner, struct turn *t
     case EFFECT_CALL:
         egress_call(egress, runner, effect->message);
         break;
+    case EFFECT_ROOM_NEWS:
+        metrics_add(
+            egress->metrics, runner->index, METRIC_webhook_news_lost,
+            webhook_take_news(egress->webhook, (struct user_call_message *)effect->message));
+        break;
     case EFFECT_TIMER:
         clock_set(egress->clock, turn->self, effect->value);
         break;

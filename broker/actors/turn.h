@@ -86,11 +86,12 @@ enum effect_kind {
     EFFECT_ROOM,     /* a room_call to the room that it names; see room_messages.h */
     EFFECT_ROOM_OUT, /* a room's bundles to some more of its members */
     EFFECT_CALL,     /* a user_call_message to an instance of its service */
-    EFFECT_TIMER,    /* the tick to self comes at `value` (monotonic ms) from now on */
-    EFFECT_ANSWER,   /* turn.out[offset, size) to a link exchange */
-    EFFECT_VOUCH,    /* the peer of a link exchange has a link */
-    EFFECT_LINK,     /* something of an instance's; see instance/instance.h */
-    EFFECT_LOOK_UP,  /* a watch_look_message: comes back with what the store has of its users */
+    EFFECT_ROOM_NEWS, /* one of room_news_create for the webhook; NULL: it could not be made */
+    EFFECT_TIMER,     /* the tick to self comes at `value` (monotonic ms) from now on */
+    EFFECT_ANSWER,    /* turn.out[offset, size) to a link exchange */
+    EFFECT_VOUCH,     /* the peer of a link exchange has a link */
+    EFFECT_LINK,      /* something of an instance's; see instance/instance.h */
+    EFFECT_LOOK_UP,   /* a watch_look_message: comes back with what the store has of its users */
 };
 
 struct effect {

@@ -72,7 +72,7 @@ static const struct opening {
 
 enum { OPENINGS = sizeof(openings) / sizeof(*openings) };
 
-_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT + (int)BRINGERS * (int)OPENINGS + 1 <=
+_Static_assert((int)RELATION_COUNT + (int)UNUSED_COUNT + (int)BRINGERS * (int)OPENINGS + 2 <=
                    (int)OPTION_CONFLICTS_MAX,
                "room for all at once");
 
@@ -185,28 +185,60 @@ static bool is_open(const struct options *options, const struct option_row *row,
     return true;
 }
 
-static const char CLAIMLESS[] =
-    "a class says token, and auth.mode is open: no token is looked at, so nobody has the claim";
+static bool says_token(const struct room_class *class)
+{
+    return class->create == ROOM_TOKEN || class->join == ROOM_TOKEN;
+}
+
+static bool says_webhook(const struct room_class *class)
+{
+    return class->webhook;
+}
+
+static bool opens_to_all(const struct options *options)
+{
+    return options->auth_mode == AUTH_MODE_OPEN;
+}
+
+static bool posts_nothing(const struct options *options)
+{
+    return options->webhook_url[0] == '\0';
+}
+
+/* What some class says, and another option makes nothing of. */
+static const struct class_remark {
+    bool (*says)(const struct room_class *class);
+    bool (*matters)(const struct options *options);
+    enum option_index other;
+    const char *holds, *text;
+} class_remarks[] = {
+    {says_token, opens_to_all, OPTION_INDEX_auth_mode, "token in a class, with auth.mode open",
+     "a class says token, and auth.mode is open: no token is looked at, so nobody has the claim"},
+    {says_webhook, posts_nothing, OPTION_INDEX_webhook_url,
+     "webhook=yes in a class, with webhook.url empty",
+     "a class says webhook=yes, and webhook.url is empty: its news are posted to nobody"},
+};
+
+enum { CLASS_REMARKS = sizeof(class_remarks) / sizeof(class_remarks[0]) };
 
 /* Classes that cannot be read are refused as such, and without memory a note is missing. */
-static bool is_claimless(const struct options *options, struct option_conflict *conflict)
+static bool is_remarked(const struct options *options, const struct class_remark *remark,
+                        struct option_conflict *conflict)
 {
     struct room_classes *classes = NULL;
     char error[ROOM_CLASS_ERROR_BYTES];
-    bool token = false;
-    if (options->auth_mode != AUTH_MODE_OPEN || options->rooms_classes.count == 0 ||
+    bool said = false;
+    if (!remark->matters(options) || options->rooms_classes.count == 0 ||
         room_classes_read(options->rooms_classes.items, options->rooms_classes.count, &classes,
                           error) != 0)
         return false;
-    for (size_t i = 0; i < classes->count; i++) {
-        const struct room_class *class = &classes->classes[i];
-        token = token || class->create == ROOM_TOKEN || class->join == ROOM_TOKEN;
-    }
+    for (size_t i = 0; i < classes->count; i++)
+        said = said || remark->says(&classes->classes[i]);
     room_classes_destroy(classes);
     *conflict = (struct option_conflict){.option = option_rows[OPTION_INDEX_rooms_classes].key,
-                                         .other = option_rows[OPTION_INDEX_auth_mode].key};
-    snprintf(conflict->text, sizeof(conflict->text), "%s", CLAIMLESS);
-    return token;
+                                         .other = option_rows[remark->other].key};
+    snprintf(conflict->text, sizeof(conflict->text), "%s", remark->text);
+    return said;
 }
 
 size_t config_conflicts(const struct options *options,
@@ -218,7 +250,8 @@ size_t config_conflicts(const struct options *options,
             count += is_open(options, &option_rows[bringers[i]], &openings[j], &conflicts[count]);
     for (size_t i = 0; i < UNUSED_COUNT; i++)
         count += is_unused(options, &unused[i], &conflicts[count]);
-    count += is_claimless(options, &conflicts[count]);
+    for (size_t i = 0; i < CLASS_REMARKS; i++)
+        count += is_remarked(options, &class_remarks[i], &conflicts[count]);
     for (size_t i = 0; i < RELATION_COUNT; i++) {
         const struct relation *relation = &relations[i];
         if (!matters(options, relation) || holds(options, relation))
@@ -258,8 +291,9 @@ void config_print_relations(FILE *to)
                     "| refused |\n",
                     option_rows[bringers[i]].key, option_rows[openings[j].option].key,
                     openings[j].why);
-    fprintf(to, "| %s without token in a class, with auth.mode open | %s | told |\n",
-            option_rows[OPTION_INDEX_rooms_classes].key, CLAIMLESS);
+    for (size_t i = 0; i < CLASS_REMARKS; i++)
+        fprintf(to, "| %s without %s | %s | told |\n", option_rows[OPTION_INDEX_rooms_classes].key,
+                class_remarks[i].holds, class_remarks[i].text);
     for (size_t i = 0; i < UNUSED_COUNT; i++) {
         const struct unused *row = &unused[i];
         fprintf(to, "| %s set, but not with %s ", option_rows[row->option].key,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <jansson.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +10,7 @@
 #include "base/memory.h"
 #include "door/private.h"
 #include "proto/utf8.h"
+#include "web/base64.h"
 
 /* auth.mode http: a login becomes a POST to auth.http.url, and what is answered decides it
  * (docs/webhooks.md has both). One thread does it, for it waits for nobody: libcurl has
@@ -39,16 +39,6 @@ enum {
 
 /* --- the question ----------------------------------------------------------------------------- */
 
-/* Base64 of any bytes, as a text that is the caller's to free and to wipe. */
-static char *base64(const uint8_t *data, size_t size)
-{
-    char *text;
-    MEMORY_MUST((text = malloc((size + 2) / 3 * 4 + 1)) != NULL, "a login");
-    int length = EVP_EncodeBlock((uint8_t *)text, data, (int)size);
-    text[length] = '\0';
-    return text;
-}
-
 static void wipe(char *text)
 {
     if (text != NULL)
@@ -59,7 +49,9 @@ static void wipe(char *text)
 static char *make_question(const struct admission *admission, const struct login_job *job)
 {
     const struct attach_message *login = job->attach;
-    char *token = base64(job->token, job->token_size);
+    char *token;
+    MEMORY_MUST((token = web_base64((struct bytes){job->token, job->token_size})) != NULL,
+                "a login");
     json_t *client = json_string(login->client);
     json_t *object = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:o}", "node", admission->options.options->node_name, "user",

@@ -84,6 +84,7 @@ static void read_webhook(const struct health *health, uint64_t readings[READING_
     readings[READING_webhook_on] = look.on;
     readings[READING_webhook_lag_events] = look.behind;
     readings[READING_webhook_lag_seconds] = age_ms / 1000;
+    readings[READING_webhook_news_waiting] = look.news_waiting;
     readings[READING_webhook_failing] = look.failing;
 }
 

@@ -4,14 +4,39 @@
 #include "base/memory.h"
 #include "room/private.h"
 
-/* What the owner of a room hears of it. Each piece of news has a number, also the one that cannot
- * be sent: so the owner sees that it has missed something. */
+/* What the owner of a room hears of it, and the receiver of the webhook. Each piece of news has a
+ * number, also the one that cannot be sent: so they see that they have missed something. */
 
 enum { LINK_OVERHEAD_BYTES = 512 };
 
+/* NULL: it cannot be sent. */
+static struct user_call_message *make(const struct room_news *fields, const struct turn *turn)
+{
+    bool fits = fields->payload.size + LINK_OVERHEAD_BYTES <= link_frame_bytes(turn->limits) &&
+                (fields->payload.size == 0 || memory_level() != MEMORY_FULL);
+    return fits ? room_news_create(fields) : NULL;
+}
+
+static void tell_owner(const struct room_news *fields, struct turn *turn)
+{
+    struct user_call_message *message = make(fields, turn);
+    if (message != NULL)
+        turn_effect(turn, EFFECT_CALL, 0)->message = &message->header;
+    else
+        turn_count(turn, METRIC_room_news_lost, 1);
+}
+
+/* Also of what is missing: it has a number there. */
+static void tell_webhook(const struct room_news *fields, struct turn *turn)
+{
+    struct user_call_message *message = make(fields, turn);
+    turn_effect(turn, EFFECT_ROOM_NEWS, 0)->message = message != NULL ? &message->header : NULL;
+}
+
 void news_tell(struct room *room, const struct news *news, struct turn *turn)
 {
-    if (room->class.owner[0] == '\0' ||
+    bool owned = room->class.owner[0] != '\0';
+    if ((!owned && !room->class.webhook) ||
         (room->closed && news->kind != USHER__V1__ROOM_NEWS__KIND__CLOSED))
         return;
     room->news_seq++;
@@ -31,14 +56,10 @@ void news_tell(struct room *room, const struct news *news, struct turn *turn)
         .actor = turn->self,
         .pin_ms = turn->now_ms + limits_call_timeout_max_ms(turn->limits),
     };
-    struct user_call_message *message = NULL;
-    if (news->payload.size + LINK_OVERHEAD_BYTES <= link_frame_bytes(turn->limits) &&
-        (news->payload.size == 0 || memory_level() != MEMORY_FULL))
-        message = room_news_create(&fields);
-    if (message != NULL)
-        turn_effect(turn, EFFECT_CALL, 0)->message = &message->header;
-    else
-        turn_count(turn, METRIC_room_news_lost, 1);
+    if (owned)
+        tell_owner(&fields, turn);
+    if (room->class.webhook)
+        tell_webhook(&fields, turn);
 }
 
 bool news_ask(struct room *room, const struct room_join_message *join, bool creates, uint64_t call,

@@ -222,7 +222,7 @@ struct news {
     uint64_t offset; /* 0: the newest */
 };
 
-/* To the owner, if there is one. */
+/* To the owner and to the webhook, as the class says. */
 void news_tell(struct room *room, const struct news *news, struct turn *turn);
 
 /* Asks the owner; false: it has none. The answer is a call_result_message with that call. */

@@ -141,6 +141,12 @@ static bool read_follow(struct reading *reading, const char *value)
     return reading->class->follows_messages || strcmp(value, "members") == 0;
 }
 
+static bool read_webhook(struct reading *reading, const char *value)
+{
+    reading->class->webhook = strcmp(value, "yes") == 0;
+    return reading->class->webhook || strcmp(value, "no") == 0;
+}
+
 static bool read_tick(struct reading *reading, const char *value)
 {
     uint64_t tick_ms;
@@ -190,6 +196,7 @@ static const struct word {
     {"idle", read_idle, ACCEPTED "idle=TIME, 0 to 7d, as in 12s, or never"},
     {"owner", read_owner, ACCEPTED "owner=SERVICE"},
     {"follow", read_follow, ACCEPTED "follow=members|messages"},
+    {"webhook", read_webhook, ACCEPTED "webhook=yes|no"},
 };
 
 enum { WORDS = sizeof(words) / sizeof(words[0]) };
@@ -212,7 +219,8 @@ static const char *read_word(struct reading *reading, char *text)
         value[-1] = '='; /* it is told as it was written */
         return words[i].wrong;
     }
-    return "is none of create, join, publish, roster, members, history, tick, idle, owner, follow";
+    return "is none of create, join, publish, roster, members, history, tick, idle, owner, follow, "
+           "webhook";
 }
 
 static bool pattern_valid(const char *pattern)
@@ -232,8 +240,8 @@ static const char *finish(struct reading *reading)
     bool asks = class->create == ROOM_SERVICE || class->join == ROOM_SERVICE;
     if (asks && class->owner[0] == '\0')
         return "asks its owner, and names none";
-    if (class->follows_messages && class->owner[0] == '\0')
-        return "says follow=messages, and no owner";
+    if (class->follows_messages && class->owner[0] == '\0' && !class->webhook)
+        return "says follow=messages, and neither owner nor webhook";
     if (!reading->members_said)
         class->members_max = class->roster == ROOM_ROSTER_LIST ? ROOM_ROSTER_MEMBERS : MEMBERS;
     if (class->roster == ROOM_ROSTER_LIST && class->members_max > ROOM_ROSTER_MEMBERS_MAX)
@@ -327,4 +335,12 @@ const struct room_class *room_class_named(const struct room_classes *classes, st
             return &classes->classes[i];
     }
     return NULL;
+}
+
+bool room_classes_post(const struct room_classes *classes)
+{
+    bool any = false;
+    for (size_t i = 0; classes != NULL && i < classes->count; i++)
+        any = any || classes->classes[i].webhook;
+    return any;
 }

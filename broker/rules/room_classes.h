@@ -41,7 +41,8 @@ struct room_class {
     char owner[USERNAME_BYTES_MAX + 1];   /* a service; "": none */
     uint8_t create, join, publish;        /* enum room_who */
     uint8_t roster;                       /* enum room_roster */
-    bool follows_messages;                /* the owner is told of each */
+    bool follows_messages;                /* the owner is told of each, and the webhook */
+    bool webhook;                         /* news are posted to webhook.url */
     uint32_t members_max;
     uint32_t history_messages;
     uint32_t tick_ms;    /* 0: at once */
@@ -69,6 +70,9 @@ const struct room_class *room_class_of(const struct room_classes *classes, struc
 /* The one with that very pattern, if it fits as well. */
 const struct room_class *room_class_named(const struct room_classes *classes, struct bytes pattern,
                                           struct bytes room);
+
+/* Whether the news of some class are posted. */
+bool room_classes_post(const struct room_classes *classes);
 
 /* Whether a pattern (a name, or the beginning of one and a *) fits. */
 bool room_pattern_fits(struct bytes pattern, struct bytes room);

@@ -31,6 +31,11 @@ void hook_stream_begin(struct hook_stream *stream, bool known, uint64_t cursor)
                                    .reset = known ? HOOK_RESET_NONE : HOOK_RESET_FIRST};
 }
 
+void hook_stream_begin_boot(struct hook_stream *stream)
+{
+    *stream = (struct hook_stream){.reset = HOOK_RESET_BOOT};
+}
+
 /* In which state of the stream it would skip something if it just went on. */
 static enum hook_reset reset_of(const struct hook_stream *stream, const struct hook_kept *kept)
 {
@@ -46,11 +51,12 @@ static struct hook_post make_reset(const struct hook_stream *stream, const struc
                                    enum hook_reset reset)
 {
     bool trimmed = reset == HOOK_RESET_TRIMMED;
+    uint64_t newest = reset == HOOK_RESET_BOOT ? 0 : kept->last;
     return (struct hook_post){.kind = HOOK_RESET,
                               .first = trimmed ? stream->cursor + 1 : 1,
                               .last = trimmed ? kept->first - 1 : 0,
                               .reset = reset,
-                              .seq = trimmed ? kept->first - 1 : kept->last};
+                              .seq = trimmed ? kept->first - 1 : newest};
 }
 
 struct hook_post hook_stream_next(struct hook_stream *stream, const struct hook_kept *kept,
@@ -174,7 +180,7 @@ void hook_stream_hurry(struct hook_stream *stream)
 
 const char *hook_reset_name(enum hook_reset reset)
 {
-    static const char *const names[] = {"", "first", "trimmed", "ahead"};
+    static const char *const names[] = {"", "first", "trimmed", "ahead", "boot"};
     CHECK(reset < sizeof(names) / sizeof(names[0]));
     return names[reset];
 }

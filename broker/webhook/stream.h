@@ -14,6 +14,7 @@ enum hook_reset {
     HOOK_RESET_FIRST,   /* nobody has been told anything, or how far is not known any more */
     HOOK_RESET_TRIMMED, /* events that it has not got are not kept any more */
     HOOK_RESET_AHEAD,   /* it has a seq that this stream has not given yet: another store */
+    HOOK_RESET_BOOT,    /* the stream begins, and what an earlier one was about is no more */
 };
 
 struct hook_stream {
@@ -63,6 +64,9 @@ enum hook_result {
 /* `known`: the cursor was kept. */
 void hook_stream_begin(struct hook_stream *stream, bool known, uint64_t cursor);
 
+/* A stream that begins at 1 with this start of the broker: the receiver is told so first. */
+void hook_stream_begin_boot(struct hook_stream *stream);
+
 /* What is to be sent, of at most `batch` events, if it is due; the events are those behind the
  * cursor as of the state `kept`. */
 struct hook_post hook_stream_next(struct hook_stream *stream, const struct hook_kept *kept,
@@ -81,7 +85,7 @@ void hook_stream_failed(struct hook_stream *stream, uint64_t retry_after_ms,
 /* Another receiver, or another secret: it is tried at once. */
 void hook_stream_hurry(struct hook_stream *stream);
 
-/* "first", "trimmed", "ahead". */
+/* "first", "trimmed", "ahead", "boot". */
 const char *hook_reset_name(enum hook_reset reset);
 
 #endif

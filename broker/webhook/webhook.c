@@ -10,13 +10,17 @@
 #include "base/lock.h"
 #include "base/thread.h"
 #include "web/client.h"
+#include "webhook/answer.h"
+#include "webhook/news.h"
 #include "webhook/stream.h"
 
 /* The thread between the store and the receiver. What is sent next and what an answer means is
  * decided in stream.c; here it is read, sent and told.
  *
- * One request at a time, because the order of the stream is the order in which they arrive; a
- * receiver that wants more at once is given larger ones (webhook.batch).
+ * Two streams go that way: presence, which lies in the store, and news of rooms, which lie in a
+ * queue (news.c). Of each there is one request at a time, because the order of a stream is the
+ * order in which they arrive; a receiver that wants more at once is given larger ones
+ * (webhook.batch). They do not wait for each other.
  *
  * Events are read from the store and not handed over by the committer, so nothing is held for a
  * receiver that is away: it costs what the store keeps anyway (store.events_kept). The committer
@@ -25,19 +29,29 @@
  *
  * How far the receiver has come is given to whoever stores it after each answer, and is used here
  * at once: stored late, it costs a repetition after a crash, and the receiver knows those by their
- * seq. */
+ * seq. How far it is in the news of rooms nobody stores: they end with the process. */
 
 enum { IDLE_MS = 60 * 1000, BUSY_MS = 1000 };
+
+/* One of the two streams; the thread's. */
+struct flow {
+    struct webhook *hook;
+    bool is_presence;
+    struct hook_stream stream;
+    struct hook_post post; /* under way */
+    uint64_t read_last;    /* of the state that was read last */
+};
+
+enum { PRESENCE, ROOMS, FLOWS };
 
 struct webhook {
     struct webhook_options options;
     pthread_t pthread;
     struct thread_mark mark; /* its thread, once it runs */
     struct web_client *web;
+    struct hook_news news;
     /* the thread's */
-    struct hook_stream stream;
-    struct hook_post post; /* under way */
-    uint64_t read_last;    /* of the state that was read last */
+    struct flow flows[FLOWS];
     bool aimed;
     char origin[256]; /* of its target, for the log */
     struct lock lock;
@@ -50,7 +64,7 @@ struct webhook {
     /* any thread */
     _Atomic unsigned idle; /* it is about to sleep and has seen nothing to do */
     _Atomic bool shown_on, shown_failing, shown_known;
-    _Atomic uint64_t shown_cursor, shown_oldest_ms;
+    _Atomic uint64_t shown_cursor, shown_oldest_ms, shown_news_cursor;
 };
 
 static void count(struct webhook *hook, enum metric_id id, uint64_t n)
@@ -65,10 +79,12 @@ static uint64_t now_ms(const struct webhook *hook)
 
 static void show(struct webhook *hook)
 {
-    const struct hook_stream *stream = &hook->stream;
-    atomic_store(&hook->shown_cursor, stream->cursor);
-    atomic_store(&hook->shown_known, stream->reset != HOOK_RESET_FIRST);
-    atomic_store(&hook->shown_failing, stream->attempts > 0);
+    const struct hook_stream *presence = &hook->flows[PRESENCE].stream;
+    const struct hook_stream *rooms = &hook->flows[ROOMS].stream;
+    atomic_store(&hook->shown_cursor, presence->cursor);
+    atomic_store(&hook->shown_known, presence->reset != HOOK_RESET_FIRST);
+    atomic_store(&hook->shown_news_cursor, rooms->cursor);
+    atomic_store(&hook->shown_failing, presence->attempts > 0 || rooms->attempts > 0);
 }
 
 /* --- what is sent ----------------------------------------------------------------------------- */
@@ -90,24 +106,28 @@ static bool add_event(void *context, const struct presence_event *event)
     return true;
 }
 
-static void add_reset(struct page *page, const struct hook_post *post)
+static json_t *reset_json(const struct webhook *hook, const struct hook_post *post)
 {
     json_t *reset = json_pack("{s:I, s:s, s:s, s:I}", "seq", (json_int_t)post->seq, "kind", "RESET",
                               "reason", hook_reset_name(post->reset), "time_ms",
-                              (json_int_t)env_wall_ms(page->hook->options.env));
+                              (json_int_t)env_wall_ms(hook->options.env));
     if (post->first <= post->last) {
         (void)json_object_set_new(reset, "lost_first", json_integer((json_int_t)post->first));
         (void)json_object_set_new(reset, "lost_last", json_integer((json_int_t)post->last));
     }
-    (void)json_array_clear(page->events);
-    (void)json_array_append_new(page->events, reset);
+    return json_pack("[o]", reset);
 }
 
-/* Gives the events to the body. */
-static char *body_of(const struct page *page, uint64_t stream_last)
+/* Takes the events. */
+static char *body_of(const struct flow *flow, json_t *events, uint64_t stream_last)
 {
-    json_t *body = json_pack("{s:s, s:I, s:O}", "node", page->hook->options.node, "presence_last",
-                             (json_int_t)stream_last, "events", page->events);
+    const struct webhook_options *options = &flow->hook->options;
+    json_t *body =
+        flow->is_presence
+            ? json_pack("{s:s, s:I, s:o}", "node", options->node, "presence_last",
+                        (json_int_t)stream_last, "events", events)
+            : json_pack("{s:s, s:s, s:I, s:o}", "node", options->node, "boot", options->boot,
+                        "news_last", (json_int_t)stream_last, "room_news", events);
     char *text = json_dumps(body, JSON_COMPACT);
     json_decref(body);
     return text;
@@ -131,171 +151,179 @@ static uint32_t chance(const struct webhook *hook)
     return random;
 }
 
-static void tell_failure(struct webhook *hook, unsigned status, const char *error)
+/* The newest seq that the stream has given. Of presence it is read here before the others are told
+ * of it. */
+static uint64_t stream_last(const struct flow *flow)
 {
-    const struct hook_stream *stream = &hook->stream;
+    uint64_t told = flow->is_presence ? atomic_load(flow->hook->options.presence_last) : 0;
+    return told > flow->read_last ? told : flow->read_last;
+}
+
+static const char *stream_name(const struct flow *flow)
+{
+    return flow->is_presence ? "presence" : "rooms";
+}
+
+static void tell_failure(struct flow *flow, unsigned status, const char *error)
+{
+    struct webhook *hook = flow->hook;
+    const struct hook_stream *stream = &flow->stream;
     uint64_t now = now_ms(hook);
     count(hook, METRIC_webhook_failures, 1);
-    LOG(hook->options.log, WEBHOOK_FAILING, LOG_S("url", hook->origin), LOG_U("status", status),
-        LOG_S("error", error), LOG_U("attempts", stream->attempts),
+    LOG(hook->options.log, WEBHOOK_FAILING, LOG_S("url", hook->origin),
+        LOG_S("stream", stream_name(flow)), LOG_U("status", status), LOG_S("error", error),
+        LOG_U("attempts", stream->attempts),
         LOG_U("again_in_ms", stream->due_ms > now ? stream->due_ms - now : 0),
-        LOG_U("cursor", stream->cursor),
-        LOG_U("presence_last", atomic_load(hook->options.presence_last)));
+        LOG_U("cursor", stream->cursor), LOG_U("stream_last", stream_last(flow)));
 }
 
 /* Nothing was sent, or nothing came back. */
-static void fail(struct webhook *hook, const char *error)
+static void fail(struct flow *flow, const char *error)
 {
+    struct webhook *hook = flow->hook;
     const struct hook_pace pace = pace_of(hook);
-    hook_stream_failed(&hook->stream, 0, &pace, chance(hook), now_ms(hook));
-    tell_failure(hook, 0, error);
+    hook_stream_failed(&flow->stream, 0, &pace, chance(hook), now_ms(hook));
+    tell_failure(flow, 0, error);
     show(hook);
 }
 
-/* An object may say the receiver's seq, and then has to say it well: of one that was cut off nobody
- * knows what it would have said. Other text, as "ok", says nothing. */
-static const char *read_body(struct bytes body, struct hook_answer *answer)
+/* That rooms of another boot are gone is no news of a fault. */
+static void tell_reset(struct flow *flow)
 {
-    json_error_t error;
-    const char *problem = NULL;
-    while (body.size > 0 && strchr(" \t\r\n", body.data[0]) != NULL && body.data[0] != '\0')
-        body = (struct bytes){body.data + 1, body.size - 1};
-    if (body.size == 0 || body.data[0] != '{')
-        return NULL;
-    json_t *object = json_loadb((const char *)body.data, body.size, JSON_REJECT_DUPLICATES, &error);
-    const json_t *seq = json_object_get(object, "seq");
-    if (object == NULL)
-        problem = "the answer begins as a JSON object and is none";
-    else if (seq != NULL && (!json_is_integer(seq) || json_integer_value(seq) < 0))
-        problem = "the answer has a seq that is no number";
-    answer->has_seq = problem == NULL && seq != NULL;
-    answer->seq = answer->has_seq ? (uint64_t)json_integer_value(seq) : 0;
-    json_decref(object);
-    return problem;
-}
-
-/* NULL: it is a good one. */
-static const char *read_answer(const struct web_answer *from, struct hook_answer *answer)
-{
-    *answer = (struct hook_answer){.retry_after_ms = from->retry_after_ms,
-                                   .too_large = from->status == 413};
-    if (from->error != NULL)
-        return from->error;
-    if (from->status / 100 == 3)
-        return "a redirect, which is not followed: webhook.url has to be where it leads";
-    if (from->status / 100 != 2)
-        return "the receiver refuses";
-    const char *problem = read_body(from->body, answer);
-    answer->good = problem == NULL;
-    return problem;
+    struct webhook *hook = flow->hook;
+    const struct hook_post *post = &flow->post;
+    if (post->reset == HOOK_RESET_BOOT)
+        return;
+    count(hook, METRIC_webhook_resets, 1);
+    LOG(hook->options.log, WEBHOOK_RESET, LOG_S("url", hook->origin),
+        LOG_S("stream", stream_name(flow)), LOG_S("reason", hook_reset_name(post->reset)),
+        LOG_U("lost_first", post->first), LOG_U("lost_last", post->last), LOG_U("seq", post->seq));
 }
 
 /* Counts and logs what an answer has changed. */
-static void tell_moved(struct webhook *hook, enum hook_result result)
+static void tell_moved(struct flow *flow, enum hook_result result)
 {
-    const struct hook_stream *stream = &hook->stream;
-    struct log *log = hook->options.log;
-    const struct hook_post *post = &hook->post;
+    struct webhook *hook = flow->hook;
+    const struct hook_stream *stream = &flow->stream;
+    const struct hook_post *post = &flow->post;
     if (result == HOOK_TAKEN && post->kind == HOOK_RESET) {
-        count(hook, METRIC_webhook_resets, 1);
-        LOG(log, WEBHOOK_RESET, LOG_S("url", hook->origin),
-            LOG_S("reason", hook_reset_name(post->reset)), LOG_U("lost_first", post->first),
-            LOG_U("lost_last", post->last), LOG_U("seq", post->seq));
+        tell_reset(flow);
     } else if (result == HOOK_TAKEN) {
-        count(hook, METRIC_webhook_events, stream->cursor - (post->first - 1));
+        count(hook, flow->is_presence ? METRIC_webhook_events : METRIC_webhook_news,
+              stream->cursor - (post->first - 1));
     } else if (result == HOOK_REWOUND) {
         count(hook, METRIC_webhook_rewinds, 1);
-        LOG(log, WEBHOOK_REWOUND, LOG_S("url", hook->origin), LOG_U("from", post->first - 1),
+        LOG(hook->options.log, WEBHOOK_REWOUND, LOG_S("url", hook->origin),
+            LOG_S("stream", stream_name(flow)), LOG_U("from", post->first - 1),
             LOG_U("to", stream->cursor));
     }
 }
 
-static void tell_result(struct webhook *hook, enum hook_result result, bool was_failing,
+static void tell_result(struct flow *flow, enum hook_result result, bool was_failing,
                         unsigned status, const char *problem)
 {
-    tell_moved(hook, result);
+    tell_moved(flow, result);
     if (result == HOOK_FAILED && problem == NULL)
         problem = "the answer says that nothing of it was taken";
     if (result == HOOK_AHEAD)
         problem = "the receiver has a seq that this node has not given: it is told to begin anew";
     if (problem != NULL)
-        tell_failure(hook, status, problem);
+        tell_failure(flow, status, problem);
     else if (result == HOOK_TAKEN && was_failing)
-        LOG(hook->options.log, WEBHOOK_RECOVERED, LOG_S("url", hook->origin),
-            LOG_U("cursor", hook->stream.cursor));
-}
-
-/* The newest seq that the store has given: it is read here before the others are told of it. */
-static uint64_t stream_last(const struct webhook *hook)
-{
-    uint64_t told = atomic_load(hook->options.presence_last);
-    return told > hook->read_last ? told : hook->read_last;
+        LOG(flow->hook->options.log, WEBHOOK_RECOVERED, LOG_S("url", flow->hook->origin),
+            LOG_S("stream", stream_name(flow)), LOG_U("cursor", flow->stream.cursor));
 }
 
 static void on_answer(void *context, const struct web_answer *from)
 {
-    struct webhook *hook = context;
+    struct flow *flow = context;
+    struct webhook *hook = flow->hook;
     struct hook_answer answer;
     const struct hook_pace pace = pace_of(hook);
-    const char *problem = read_answer(from, &answer);
-    bool was_failing = hook->stream.attempts > 0;
-    CHECK(hook->post.kind != HOOK_NOTHING);
+    const char *problem = hook_answer_read(from, &answer);
+    bool was_failing = flow->stream.attempts > 0;
+    CHECK(flow->post.kind != HOOK_NOTHING);
     enum hook_result result = hook_stream_answered(
-        &hook->stream, &hook->post, &answer, stream_last(hook), &pace, chance(hook), now_ms(hook));
-    if (result == HOOK_TAKEN || result == HOOK_REWOUND)
-        hook->options.keep(hook->options.context, hook->stream.cursor);
-    tell_result(hook, result, was_failing, from->status, problem);
-    hook->post.kind = HOOK_NOTHING;
+        &flow->stream, &flow->post, &answer, stream_last(flow), &pace, chance(hook), now_ms(hook));
+    if (flow->is_presence && (result == HOOK_TAKEN || result == HOOK_REWOUND))
+        hook->options.keep(hook->options.context, flow->stream.cursor);
+    tell_result(flow, result, was_failing, from->status, problem);
+    flow->post.kind = HOOK_NOTHING;
     show(hook);
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
 
-/* Takes the page's events. */
-static void send(struct webhook *hook, struct page *page, uint64_t stream_last)
+/* Sends flow->post; takes its events. */
+static void send(struct flow *flow, json_t *events, uint64_t stream_last)
 {
-    char *text = body_of(page, stream_last);
+    struct webhook *hook = flow->hook;
+    char *text = body_of(flow, events, stream_last);
     int failed = text == NULL
                      ? -ENOMEM
                      : web_client_post(hook->web, bytes_of_text(text),
-                                       webhook_timeout_ms(hook->options.limits), on_answer, hook);
+                                       webhook_timeout_ms(hook->options.limits), on_answer, flow);
     free(text);
     count(hook, METRIC_webhook_posts, failed == 0);
     if (failed == 0)
         return;
-    hook->post.kind = HOOK_NOTHING;
-    fail(hook, strerror(-failed));
+    flow->post.kind = HOOK_NOTHING;
+    fail(flow, strerror(-failed));
+}
+
+static uint32_t batch_of(const struct flow *flow)
+{
+    uint32_t batch = (uint32_t)webhook_batch(flow->hook->options.limits);
+    const struct hook_stream *stream = &flow->stream;
+    return stream->batch != 0 && stream->batch < batch ? stream->batch : batch;
 }
 
 /* Reads, and sends what is there. False: there is nothing. */
-static bool send_next(struct webhook *hook)
+static bool send_presence(struct flow *flow)
 {
+    struct webhook *hook = flow->hook;
     struct store_position position;
-    struct hook_stream *stream = &hook->stream;
-    uint32_t batch = (uint32_t)webhook_batch(hook->options.limits);
-    if (stream->batch != 0 && stream->batch < batch)
-        batch = stream->batch;
+    uint32_t batch = batch_of(flow);
     struct page page = {hook, json_array(), 0};
-    int failed =
-        store_read_events(hook->options.store, stream->cursor, batch, add_event, &page, &position);
+    int failed = store_read_events(hook->options.store, flow->stream.cursor, batch, add_event,
+                                   &page, &position);
     if (failed != 0) {
         json_decref(page.events);
-        fail(hook, store_error_text(failed));
+        fail(flow, store_error_text(failed));
         return true;
     }
     const struct hook_kept kept = {position.presence_first, position.presence_last};
-    hook->read_last = kept.last;
-    hook->post = hook_stream_next(stream, &kept, batch);
-    if (hook->post.kind == HOOK_RESET)
-        add_reset(&page, &hook->post);
-    else if (hook->post.kind == HOOK_EVENTS)
-        CHECK(json_array_size(page.events) == hook->post.last - hook->post.first + 1);
+    flow->read_last = kept.last;
+    flow->post = hook_stream_next(&flow->stream, &kept, batch);
     atomic_store(&hook->shown_oldest_ms, page.oldest_ms);
-    bool any = hook->post.kind != HOOK_NOTHING;
-    if (any)
-        send(hook, &page, kept.last);
+    if (flow->post.kind == HOOK_EVENTS) {
+        CHECK(json_array_size(page.events) == flow->post.last - flow->post.first + 1);
+        send(flow, page.events, kept.last);
+        return true;
+    }
     json_decref(page.events);
-    return any;
+    if (flow->post.kind == HOOK_RESET)
+        send(flow, reset_json(hook, &flow->post), kept.last);
+    return flow->post.kind == HOOK_RESET;
+}
+
+static bool send_rooms(struct flow *flow)
+{
+    struct webhook *hook = flow->hook;
+    uint32_t batch = batch_of(flow);
+    const struct hook_kept kept = hook_news_window(&hook->news, flow->stream.cursor, batch);
+    flow->read_last = hook->news.seen_last;
+    flow->post = hook_stream_next(&flow->stream, &kept, batch);
+    if (flow->post.kind == HOOK_EVENTS)
+        send(flow, hook_news_json(&hook->news, flow->post.first, flow->post.last), flow->read_last);
+    else if (flow->post.kind == HOOK_RESET)
+        send(flow, reset_json(hook, &flow->post), flow->read_last);
+    return flow->post.kind != HOOK_NOTHING;
+}
+
+static bool send_next(struct flow *flow)
+{
+    return flow->is_presence ? send_presence(flow) : send_rooms(flow);
 }
 
 static void take_target(struct webhook *hook)
@@ -311,27 +339,48 @@ static void take_target(struct webhook *hook)
     hook->aimed = target != NULL;
     web_url_origin(target != NULL ? target->url : "", hook->origin, sizeof(hook->origin));
     LOG(hook->options.log, WEBHOOK_AIMED, LOG_S("url", hook->origin),
-        LOG_U("cursor", hook->stream.cursor));
+        LOG_U("cursor", hook->flows[PRESENCE].stream.cursor));
     web_client_aim(hook->web, target);
-    hook_stream_hurry(&hook->stream);
+    for (unsigned i = 0; i < FLOWS; i++)
+        hook_stream_hurry(&hook->flows[i].stream);
     show(hook);
 }
 
-/* Sends if that is due; gives how long nothing else is to be done. */
-static uint64_t step(struct webhook *hook)
+/* While no class posts news of rooms, and none wait of when one did, the receiver hears nothing of
+ * that stream, not even that it begins. */
+static bool is_used(struct flow *flow)
 {
-    uint64_t now = now_ms(hook);
-    if (web_client_busy(hook->web) > 0)
+    struct webhook *hook = flow->hook;
+    return flow->is_presence || hook->options.posts_rooms(hook->options.context) ||
+           (flow->stream.reset != HOOK_RESET_BOOT &&
+            hook_news_behind(&hook->news, flow->stream.cursor) > 0);
+}
+
+/* Sends if that is due; gives how long nothing else is to be done. */
+static uint64_t step_flow(struct flow *flow)
+{
+    uint64_t now = now_ms(flow->hook);
+    if (flow->post.kind != HOOK_NOTHING)
         return BUSY_MS;
-    if (!hook->aimed)
+    if (now < flow->stream.due_ms)
+        return flow->stream.due_ms - now;
+    if (!is_used(flow))
         return IDLE_MS;
-    if (now < hook->stream.due_ms)
-        return hook->stream.due_ms - now;
-    if (send_next(hook))
+    if (send_next(flow))
         return BUSY_MS;
     /* What was stored before this exchange is seen by another look, what comes later wakes. */
-    (void)atomic_exchange(&hook->idle, 1);
-    return send_next(hook) ? BUSY_MS : IDLE_MS;
+    (void)atomic_exchange(&flow->hook->idle, 1);
+    return send_next(flow) ? BUSY_MS : IDLE_MS;
+}
+
+static uint64_t step(struct webhook *hook)
+{
+    uint64_t wait_ms = IDLE_MS;
+    for (unsigned i = 0; i < FLOWS && hook->aimed; i++) {
+        uint64_t left_ms = step_flow(&hook->flows[i]);
+        wait_ms = left_ms < wait_ms ? left_ms : wait_ms;
+    }
+    return !hook->aimed && web_client_busy(hook->web) > 0 ? BUSY_MS : wait_ms;
 }
 
 /* Whether there is no more to be done before the end. Lowers *wait_ms to the moment to look again.
@@ -371,11 +420,14 @@ static void *run(void *context)
 int webhook_open(struct webhook **out, const struct webhook_options *options)
 {
     struct webhook *hook = calloc(1, sizeof(*hook));
-    const struct web_client_options web = {options->agent, 1, options->env};
+    const struct web_client_options web = {options->agent, FLOWS, options->env};
     if (hook == NULL)
         return -ENOMEM;
     hook->options = *options;
+    for (unsigned i = 0; i < FLOWS; i++)
+        hook->flows[i] = (struct flow){.hook = hook, .is_presence = i == PRESENCE};
     lock_init(&hook->lock);
+    hook_news_init(&hook->news);
     int error = web_client_open(&hook->web, &web);
     if (error == 0)
         *out = hook;
@@ -399,7 +451,8 @@ int webhook_start(struct webhook *hook)
 {
     uint64_t cursor = 0;
     int found = store_get_cursor(hook->options.store, WEBHOOK_READER, &cursor);
-    hook_stream_begin(&hook->stream, found == 0, cursor);
+    hook_stream_begin(&hook->flows[PRESENCE].stream, found == 0, cursor);
+    hook_stream_begin_boot(&hook->flows[ROOMS].stream);
     show(hook);
     lock_take(&hook->lock);
     hook->ready = true;
@@ -415,6 +468,7 @@ int webhook_aim(struct webhook *hook, struct web_target *target)
     hook->target = target;
     hook->fresh = true;
     atomic_store(&hook->shown_on, target != NULL);
+    hook_news_keep(&hook->news, target != NULL);
     int error = start_thread(hook);
     lock_give(&hook->lock);
     web_client_wake(hook->web);
@@ -427,6 +481,17 @@ void webhook_tell(struct webhook *hook)
         web_client_wake(hook->web);
 }
 
+uint64_t webhook_take_news(struct webhook *hook, struct user_call_message *message)
+{
+    if (hook == NULL) {
+        message_destroy(message != NULL ? &message->header : NULL);
+        return 0;
+    }
+    uint64_t lost = hook_news_add(&hook->news, message, webhook_news_bytes(hook->options.limits));
+    webhook_tell(hook);
+    return lost;
+}
+
 struct webhook_look webhook_look(struct webhook *hook)
 {
     struct webhook_look look = {.on = atomic_load(&hook->shown_on)};
@@ -436,6 +501,7 @@ struct webhook_look webhook_look(struct webhook *hook)
         return look;
     look.behind = !atomic_load(&hook->shown_known) ? 1 : last > cursor ? last - cursor : 0;
     look.oldest_ms = look.behind > 0 ? atomic_load(&hook->shown_oldest_ms) : 0;
+    look.news_waiting = hook_news_behind(&hook->news, atomic_load(&hook->shown_news_cursor));
     look.failing = atomic_load(&hook->shown_failing);
     return look;
 }
@@ -461,6 +527,7 @@ void webhook_close(struct webhook *hook)
     CHECK(!hook->started && off_thread(&hook->mark));
     web_client_close(hook->web);
     web_target_destroy(hook->target);
+    hook_news_fini(&hook->news);
     lock_destroy(&hook->lock);
     free(hook);
 }

@@ -2,8 +2,9 @@
 #ifndef USHER_WEBHOOK_WEBHOOK_H
 #define USHER_WEBHOOK_WEBHOOK_H
 
-/* Posts the presence stream to the receiver that webhook.* names, in order and from where it is:
- * see docs/webhooks.md. A thread of its own, which waits for that receiver; nobody waits for it. */
+/* Posts the presence stream to the receiver that webhook.* names, in order and from where it is,
+ * and beside it news of rooms: see docs/webhooks.md. A thread of its own, which waits for that
+ * receiver; nobody waits for it. */
 
 #include <jansson.h>
 
@@ -19,6 +20,7 @@
 #define WEBHOOK_READER "webhook"
 
 struct webhook;
+struct user_call_message;
 
 /* All that it points to outlives it. */
 struct webhook_options {
@@ -28,11 +30,12 @@ struct webhook_options {
     struct log *log;
     struct metrics *metrics;
     unsigned block;
-    const char *node;
+    const char *node, *boot;
     const char *agent;                                  /* as web/client.h has it */
     const _Atomic uint64_t *presence_last;              /* of the stream */
     json_t *(*event)(const struct event_fields *event); /* a new object, for whoever is told */
     void (*keep)(void *context, uint64_t seq);          /* how far it has come, to be stored soon */
+    bool (*posts_rooms)(void *context); /* whether some class of rooms has its news posted */
     void *context;
 };
 
@@ -50,12 +53,18 @@ int webhook_aim(struct webhook *webhook, struct web_target *target);
 /* The stream has grown. Any thread; blocks on nothing. NULL is fine. */
 void webhook_tell(struct webhook *webhook);
 
+/* News of a room, one of room_news_create; takes it. NULL: there was something that could not be
+ * made, and the receiver will be told that it is missing. Gives how many are lost by that. Any
+ * thread; holds a lock for some pointers. Without a webhook it is dropped. */
+uint64_t webhook_take_news(struct webhook *webhook, struct user_call_message *message);
+
 /* How it is doing; any thread. */
 struct webhook_look {
     bool on;
-    uint64_t behind;    /* events that the receiver has not got */
-    uint64_t oldest_ms; /* Unix: when the first of them happened; 0: it is not looked at yet */
-    bool failing;       /* the last request was not taken */
+    uint64_t behind;       /* events that the receiver has not got */
+    uint64_t oldest_ms;    /* Unix: when the first of them happened; 0: it is not looked at yet */
+    uint64_t news_waiting; /* of rooms */
+    bool failing;          /* the last request, of presence or of rooms, was not taken */
 };
 struct webhook_look webhook_look(struct webhook *webhook);
 

@@ -47,6 +47,8 @@ class Receiver:
         self.events = []  # taken, each once
         self.resets = []
         self.seq = 0
+        self.boot, self.news_seq = None, 0  # of the news of rooms
+        self.news, self.news_resets = [], []  # taken, each with its boot
         self.bad_signatures = 0
         self.connections = 0
         self._open = []
@@ -64,9 +66,8 @@ class Receiver:
     # --- what it can do with a request; True: the connection goes on --------------------------------
 
     def _take(self, connection, body, say=True):
-        for event in body.get("events", ()):
-            self._take_event(event)
-        text = json.dumps({"seq": self.seq}).encode() if say else b"thanks\n"
+        self._take_all(body)
+        text = self._says(body) if say else b"thanks\n"
         connection.sendall(answer(200, text))
         return True
 
@@ -90,19 +91,17 @@ class Receiver:
 
     def _lose(self, connection, body):
         """Takes all of it, and its answer is lost."""
-        for event in body["events"]:
-            self._take_event(event)
+        self._take_all(body)
 
     def _half(self, connection, body):
         """Takes half of it and says so."""
-        events = body["events"]
-        for event in events[: (len(events) + 1) // 2]:
-            self._take_event(event)
-        connection.sendall(answer(200, json.dumps({"seq": self.seq}).encode()))
+        name = "events" if "events" in body else "room_news"
+        self._take_all({**body, name: body[name][: (len(body[name]) + 1) // 2]})
+        connection.sendall(answer(200, self._says(body)))
         return True
 
     def _none(self, connection, body):
-        connection.sendall(answer(200, json.dumps({"seq": self.seq}).encode()))
+        connection.sendall(answer(200, self._says(body)))
         return True
 
     def _garbage(self, connection, body):
@@ -138,6 +137,29 @@ class Receiver:
         return True
 
     # --- inside ------------------------------------------------------------------------------------
+
+    def _says(self, body):
+        with self._lock:
+            seq = self.seq if "events" in body else self.news_seq
+        return json.dumps({"seq": seq}).encode()
+
+    def _take_all(self, body):
+        for event in body.get("events", ()):
+            self._take_event(event)
+        for event in body.get("room_news", ()):
+            self._take_news(body["boot"], event)
+
+    def _take_news(self, boot, event):
+        with self._lock:
+            if boot != self.boot:
+                self.boot, self.news_seq = boot, 0
+            if event["kind"] == "RESET":
+                self.news_resets.append({**event, "boot": boot})
+                if event["reason"] == "ahead" or event["seq"] > self.news_seq:
+                    self.news_seq = event["seq"]
+            elif event["seq"] == self.news_seq + 1:
+                self.news_seq = event["seq"]
+                self.news.append({**event, "boot": boot})
 
     def _take_event(self, event):
         with self._lock:
@@ -215,6 +237,13 @@ class Receiver:
                 raise Failed(f"{len(self.events)} of {count} {what} came")
             time.sleep(0.02)
         self.check()
+
+    def wait_news(self, count, seconds=30):
+        until = time.monotonic() + seconds
+        while len(self.news) < count:
+            if time.monotonic() > until:
+                raise Failed(f"{len(self.news)} of {count} news came")
+            time.sleep(0.02)
 
     def check(self):
         seqs = [event["seq"] for event in self.events]

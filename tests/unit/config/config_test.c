@@ -910,6 +910,7 @@ static void test_what_does_nothing(void **state)
         {"rooms.classes=a:* create=token join=any", "", "",
          "note: rooms.classes: a class says token, and auth.mode is open"},
         {"rooms.classes=a:* create=client join=token", "", "", "nobody has the claim"},
+        {"rooms.classes=a:* create=client webhook=yes", "", "", "posted to nobody"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         assert_int_equal(notes_with(rows[i].setting, rows[i].without, rows[i].said), 1);

@@ -176,6 +176,24 @@ static void away_and_back(void **state)
     TAPE(stage, "u1 < {of=3 +u3 =u1}\nu2 < {of=3 +u3 =u1}\nu3 < {of=3 +u3 =u1}\n");
 }
 
+/* With an owner or without one, and both by one number. */
+static void news_for_the_webhook(void **state)
+{
+    struct stage *stage = *state;
+    set_class(stage, "match create=client join=any roster=none webhook=yes follow=messages");
+    enter(stage, 1);
+    TAPE(stage, "posted news 1 OPENED  ASKED\nu1 joined at=0 live {JOINED NONE at=0 of=0}\n"
+                "posted news 2 JOINED u1 ASKED\n");
+    say(stage, 1, "a");
+    TAPE(stage, "u1 result #9 OK 1\nposted news 3 MESSAGE u1 UNKNOWN\nu1 < {1 a}\n");
+    set_class(stage, "match create=client join=any roster=none webhook=yes owner=maker");
+    away(stage, 1, 1);
+    TAPE(stage, "news 4 AWAY u1 UNKNOWN\nposted news 4 AWAY u1 UNKNOWN\n");
+    set_class(stage, "match create=client join=any roster=none");
+    leave(stage, 1, 1, 0);
+    TAPE(stage, "");
+}
+
 /* --- the owner -------------------------------------------------------------------------------- */
 
 static void ask(struct stage *stage, uint32_t number, bool creates)
@@ -251,6 +269,7 @@ int main(void)
         room_test(a_slot_is_not_a_member),
         room_test(there_is_one_of_a_name),
         room_test(a_service_carries),
+        room_test(news_for_the_webhook),
         room_test(away_and_back),
         room_test(the_owner_says_yes_or_no),
         room_test(so_many_wait_for_the_owner_and_one_more),

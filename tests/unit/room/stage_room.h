@@ -283,7 +283,11 @@ static inline void put_effect(struct stage *stage, const struct effect *effect)
             fan_out(stage);
         return;
     }
-    if (effect->kind == EFFECT_CALL) {
+    if (effect->kind == EFFECT_ROOM_NEWS)
+        put(stage, "posted ");
+    if (effect->kind == EFFECT_ROOM_NEWS && effect->message == NULL) {
+        put(stage, "nothing");
+    } else if (effect->kind == EFFECT_CALL || effect->kind == EFFECT_ROOM_NEWS) {
         put_mail(stage, (const struct user_call_message *)effect->message);
     } else {
         assert_int_equal(effect->kind, EFFECT_POST);

@@ -222,8 +222,26 @@ static void test_owner(void **state)
     assert_int_equal(read_one("lobby join=service owner=maker").join, ROOM_SERVICE);
     assert_true(read_one("lobby follow=messages owner=maker").follows_messages);
     assert_false(read_one("lobby follow=members").follows_messages);
-    assert_refused("lobby follow=messages", "class lobby says follow=messages, and no owner");
+    assert_refused("lobby follow=messages",
+                   "class lobby says follow=messages, and neither owner nor webhook");
+    assert_true(read_one("lobby follow=messages webhook=yes").follows_messages);
     assert_word_refused("follow=all", "follow=members|messages");
+}
+
+static void test_webhook(void **state)
+{
+    char *items[] = {"lobby join=any", "match:* webhook=yes"};
+    struct room_classes *classes = NULL;
+    char error[ROOM_CLASS_ERROR_BYTES];
+    assert_true(read_one("lobby webhook=yes").webhook);
+    assert_false(read_one("lobby webhook=no").webhook || read_one("lobby").webhook);
+    assert_word_refused("webhook=true", "webhook=yes|no");
+    assert_false(room_classes_post(NULL));
+    for (size_t count = 1; count <= 2; count++) {
+        assert_int_equal(room_classes_read(items, count, &classes, error), 0);
+        assert_int_equal(room_classes_post(classes), count == 2);
+        room_classes_destroy(classes);
+    }
 }
 
 static void test_words(void **state)
@@ -241,10 +259,10 @@ static void test_words(void **state)
     assert_refused("lobby join=any join=any", "class lobby: 'join' stands twice");
     assert_refused("lobby Join=any",
                    "class lobby: 'Join' is none of create, join, publish, roster, members, "
-                   "history, tick, idle, owner, follow");
+                   "history, tick, idle, owner, follow, webhook");
     assert_refused("lobby =any",
                    "class lobby: '' is none of create, join, publish, roster, members, "
-                   "history, tick, idle, owner, follow");
+                   "history, tick, idle, owner, follow, webhook");
 }
 
 /* The longest sentence about the longest pattern is told to its end. */
@@ -255,7 +273,7 @@ static void test_long(void **state)
     snprintf(item, sizeof(item), "%.64s* abcdefghijklmnopqrstuvwxyz=1", name);
     int size = snprintf(sentence, sizeof(sentence),
                         "class %.64s*: 'abcdefghijklmnopqrst' is none of create, join, publish, "
-                        "roster, members, history, tick, idle, owner, follow",
+                        "roster, members, history, tick, idle, owner, follow, webhook",
                         name);
     assert_in_range(size, 1, ROOM_CLASS_ERROR_BYTES - 1);
     assert_refused(item, sentence);
@@ -345,13 +363,13 @@ static void test_first_match(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_none),        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_who),         cmocka_unit_test(test_members),
-        cmocka_unit_test(test_roster),      cmocka_unit_test(test_history),
-        cmocka_unit_test(test_times),       cmocka_unit_test(test_owner),
-        cmocka_unit_test(test_words),       cmocka_unit_test(test_long),
-        cmocka_unit_test(test_patterns),    cmocka_unit_test(test_fits),
-        cmocka_unit_test(test_first_match),
+        cmocka_unit_test(test_none),    cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_who),     cmocka_unit_test(test_members),
+        cmocka_unit_test(test_roster),  cmocka_unit_test(test_history),
+        cmocka_unit_test(test_times),   cmocka_unit_test(test_owner),
+        cmocka_unit_test(test_webhook), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_long),    cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_fits),    cmocka_unit_test(test_first_match),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,6 +33,33 @@ static enum hook_result answered(struct hook_stream *stream, const struct hook_p
     return hook_stream_answered(stream, post, &answer, 100, &pace, 0, 1000);
 }
 
+/* A boot begins at 1, whatever has happened in it by then, and nothing of it is passed over. */
+static void test_begins_with_a_boot(void **state)
+{
+    struct hook_stream stream;
+    hook_stream_begin_boot(&stream);
+    struct hook_post post = next(&stream, 1, 40);
+    assert_int_equal(post.kind, HOOK_RESET);
+    assert_int_equal(post.reset, HOOK_RESET_BOOT);
+    assert_string_equal(hook_reset_name(post.reset), "boot");
+    assert_int_equal(post.seq, 0);
+    assert_true(post.first > post.last);
+    assert_int_equal(answered(&stream, &post, bad), HOOK_FAILED);
+    assert_int_equal(answered(&stream, &post, says(7)), HOOK_FAILED); /* of which boot? */
+    assert_int_equal(next(&stream, 1, 40).reset, HOOK_RESET_BOOT);
+    assert_int_equal(answered(&stream, &post, says(0)), HOOK_TAKEN);
+    post = next(&stream, 1, 40);
+    assert_int_equal(post.kind, HOOK_EVENTS);
+    assert_int_equal(post.first, 1);
+    hook_stream_begin_boot(&stream);
+    post = next(&stream, 31, 40); /* some have gone already */
+    assert_int_equal(post.reset, HOOK_RESET_BOOT);
+    assert_int_equal(answered(&stream, &post, plain), HOOK_TAKEN);
+    post = next(&stream, 31, 40);
+    assert_int_equal(post.reset, HOOK_RESET_TRIMMED);
+    assert_true(post.first == 1 && post.last == 30 && post.seq == 30);
+}
+
 static void test_begins(void **state)
 {
     struct hook_stream stream;
@@ -251,9 +278,10 @@ static void test_chance(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_begins),    cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_trimmed),   cmocka_unit_test(test_waits),
-        cmocka_unit_test(test_too_large), cmocka_unit_test(test_chance),
+        cmocka_unit_test(test_begins),  cmocka_unit_test(test_begins_with_a_boot),
+        cmocka_unit_test(test_answers), cmocka_unit_test(test_trimmed),
+        cmocka_unit_test(test_waits),   cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
