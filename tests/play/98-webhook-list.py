@@ -32,7 +32,7 @@ from usherplay.asker import Http
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/webhooks.md")
 SECRET, TOKEN = "a secret of the plays", "a-token-of-the-plays-which-is-long"
 KEPT = 1024
-ROWS = 5  # of a page
+ROWS, PAUSE_SECONDS = 5, 0.05  # of a page, and between two: a list takes about a second
 
 
 def shown(name, language):
@@ -68,12 +68,17 @@ def options(folder, port):
 
 
 class Receiver:
-    """The one in Python, with pages of a few rows."""
+    """The one in Python, with pages of a few rows and time between them."""
 
     def __init__(self, folder, port, http):
         text = shown("receiver.py", "python")
-        check("limit=1000" in text, "the page asks for pages")
-        write(folder, "receiver.py", text.replace("limit=1000", f"limit={ROWS}"))
+        for was, now in (
+            ("limit=1000", f"limit={ROWS}"),
+            ("        rows += [", f"        time.sleep({PAUSE_SECONDS})\n        rows += ["),
+        ):
+            check(was in text, f"the page has {was}")
+            text = text.replace(was, now)
+        write(folder, "receiver.py", text)
         self.folder, self.port, self.http = folder, port, http
         self.process = None
 
@@ -207,10 +212,14 @@ def scene_the_list():
                 )
                 if number % 2 == 0:
                     receiver.start()
-                    time.sleep(random.random() * 0.4)
-                    receiver.kill()  # perhaps in the middle of the list
-                    receiver.start()
-                    eventually(lambda: receiver.at()[1] == 0, "the list, in the storm", 60)
+                    before = receiver.log().count("begin anew")
+                    eventually(lambda: receiver.log().count("begin anew") > before, "a RESET", 60)
+                    if number % 4 == 0:
+                        time.sleep(random.random())
+                        receiver.kill()  # in the middle of the list
+                        receiver.start()
+                    # Whoever comes or goes while it lists does nothing afterwards that hides it.
+                    time.sleep(random.random())
                 if number % 4 == 3:
                     broker.kill()
                     crowd.end()
