@@ -75,13 +75,6 @@ class Documented:
                 stderr=log,
             )
 
-    def has_begun(self):
-        try:
-            with sqlite3.connect(self.database, timeout=30) as db:
-                return db.execute("SELECT seq FROM at").fetchone() is not None
-        except sqlite3.OperationalError:
-            return False  # it has not made its tables yet
-
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -122,7 +115,7 @@ def scene_kills_on_both_sides():
         receiver = Documented(folder)
         broker = Broker(options(folder, f"http://127.0.0.1:{receiver.port}/"))
         with broker:
-            eventually(receiver.has_begun, "the first RESET", 30)
+            broker.wait_log("webhook_reset", 30)  # the first one: it begins
             while receiver.count() < EVENTS * 9 // 10:
                 over = threading.Event()
                 crowds = [
