@@ -140,11 +140,6 @@ static void keep_cursor(void *context, uint64_t seq)
     committer_keep(((struct broker *)context)->committer, seq);
 }
 
-static bool posts_rooms(void *context)
-{
-    return room_classes_post(atomic_load(&((struct broker *)context)->settings.room_classes));
-}
-
 static int open_webhook(struct broker *broker)
 {
     const struct webhook_options webhook = {
@@ -160,7 +155,7 @@ static int open_webhook(struct broker *broker)
         .presence_last = &broker->counters.presence_last,
         .event = presence_json,
         .keep = keep_cursor,
-        .posts_rooms = posts_rooms,
+        .room_classes = &broker->settings.room_classes,
         .context = broker,
     };
     int failed = webhook_open(&broker->webhook, &webhook);

@@ -183,9 +183,7 @@ static void perform(struct egress *egress, struct runner *runner, struct turn *t
         egress_call(egress, runner, effect->message);
         break;
     case EFFECT_ROOM_NEWS:
-        metrics_add(
-            egress->metrics, runner->index, METRIC_webhook_news_lost,
-            webhook_take_news(egress->webhook, (struct user_call_message *)effect->message));
+        webhook_take_news(egress->webhook, runner->index, effect->message);
         break;
     case EFFECT_TIMER:
         clock_set(egress->clock, turn->self, effect->value);

@@ -52,8 +52,11 @@ static struct MHD_Response *make_stream(struct exchange *exchange)
 {
     if (exchange->head_only)
         return MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT);
-    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE_BYTES, read_stream, exchange,
-                                             NULL);
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE_BYTES,
+                                                                      read_stream, exchange, NULL);
+    if (response != NULL)
+        request_hold(exchange, PIECE_BYTES); /* which it has for as long as the stream lasts */
+    return response;
 }
 
 static enum MHD_Result reply_stream(struct exchange *exchange)

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/lock.h"
 #include "base/thread.h"
+#include "rules/room_classes.h"
 #include "web/client.h"
 #include "webhook/answer.h"
 #include "webhook/news.h"
@@ -351,7 +352,7 @@ static void take_target(struct webhook *hook)
 static bool is_used(struct flow *flow)
 {
     struct webhook *hook = flow->hook;
-    return flow->is_presence || hook->options.posts_rooms(hook->options.context) ||
+    return flow->is_presence || room_classes_post(atomic_load(hook->options.room_classes)) ||
            (flow->stream.reset != HOOK_RESET_BOOT &&
             hook_news_behind(&hook->news, flow->stream.cursor) > 0);
 }
@@ -481,15 +482,16 @@ void webhook_tell(struct webhook *hook)
         web_client_wake(hook->web);
 }
 
-uint64_t webhook_take_news(struct webhook *hook, struct user_call_message *message)
+void webhook_take_news(struct webhook *hook, unsigned block, struct message *message)
 {
     if (hook == NULL) {
-        message_destroy(message != NULL ? &message->header : NULL);
-        return 0;
+        message_destroy(message);
+        return;
     }
-    uint64_t lost = hook_news_add(&hook->news, message, webhook_news_bytes(hook->options.limits));
+    uint64_t lost = hook_news_add(&hook->news, (struct user_call_message *)message,
+                                  webhook_news_bytes(hook->options.limits));
+    metrics_add(hook->options.metrics, block, METRIC_webhook_news_lost, lost);
     webhook_tell(hook);
-    return lost;
 }
 
 struct webhook_look webhook_look(struct webhook *hook)

@@ -20,7 +20,8 @@
 #define WEBHOOK_READER "webhook"
 
 struct webhook;
-struct user_call_message;
+struct message;
+struct room_classes;
 
 /* All that it points to outlives it. */
 struct webhook_options {
@@ -35,7 +36,7 @@ struct webhook_options {
     const _Atomic uint64_t *presence_last;              /* of the stream */
     json_t *(*event)(const struct event_fields *event); /* a new object, for whoever is told */
     void (*keep)(void *context, uint64_t seq);          /* how far it has come, to be stored soon */
-    bool (*posts_rooms)(void *context); /* whether some class of rooms has its news posted */
+    struct room_classes *_Atomic *room_classes; /* in use: whether one has its news posted */
     void *context;
 };
 
@@ -54,9 +55,10 @@ int webhook_aim(struct webhook *webhook, struct web_target *target);
 void webhook_tell(struct webhook *webhook);
 
 /* News of a room, one of room_news_create; takes it. NULL: there was something that could not be
- * made, and the receiver will be told that it is missing. Gives how many are lost by that. Any
- * thread; holds a lock for some pointers. Without a webhook it is dropped. */
-uint64_t webhook_take_news(struct webhook *webhook, struct user_call_message *message);
+ * made, and the receiver will be told that it is missing. What is lost by that is counted in that
+ * block of the metrics. Any thread; holds a lock for some pointers. Without a webhook it is
+ * dropped. */
+void webhook_take_news(struct webhook *webhook, unsigned block, struct message *message);
 
 /* How it is doing; any thread. */
 struct webhook_look {

@@ -186,4 +186,43 @@ def scene_drain():
         print(f"     {len(ids)} events by the stream, {len(told)} by long polls, then {end}")
 
 
-play(scene_reset_in_a_stream, scene_drain)
+def rss_bytes(broker):
+    with open(f"/proc/{broker.process.pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def scene_what_connections_hold():
+    """What a connection and a stream can hold of the HTTP server's own is in the book of memory, is not
+    more than the book says, and comes back."""
+    count, head, piece, step = 400, 16 * 1024, 16 * 1024, 256 * 1024
+    given = options(http__connections=count + 20, http__waits=count, admin__listen="127.0.0.1:0")
+    with Broker(given) as broker:
+        door = Http(broker, TOKEN, "http")
+        held = lambda: broker.numbers()["memory_held_bytes"]
+        before, rss = held(), rss_bytes(broker)
+        idle = [door.raw() for _ in range(count)]
+        eventually(
+            lambda: held() - before >= count * head - step, "connections are in the book", 20
+        )
+        check(held() - before < count * (head + 1024) + step, f"{held() - before} for {count}")
+        for connection in idle:
+            connection.close()
+        eventually(lambda: abs(held() - before) <= step, "they come back", 20)
+        streams = [ask_stream(door, 0) for _ in range(count)]
+        for stream in streams:
+            check(stream.recv(4096).startswith(b"HTTP/1.1 200"), "a stream")
+        at = held() - before
+        check(at >= count * (head + piece) - step, f"{at} bytes for {count} streams")
+        grown = rss_bytes(broker) - rss
+        check(
+            grown < at + 4 * 1024 * 1024, f"{grown} bytes of memory, of which the book knows {at}"
+        )
+        for stream in streams:
+            stream.close()
+        eventually(lambda: abs(held() - before) <= step, "they come back", 20)
+        print(
+            f"     {count} streams: {at // count} bytes each by the book, {grown // count} by RSS"
+        )
+
+
+play(scene_reset_in_a_stream, scene_drain, scene_what_connections_hold)

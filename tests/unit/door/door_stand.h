@@ -53,6 +53,7 @@ static inline void stand_open_admission(struct stand *stand)
     const struct admission_options admission = {.options = &stand->options,
                                                 .limits = &stand->limits,
                                                 .env = stand->hall.env,
+                                                .metrics = stand->hall.metrics,
                                                 .homes = 1,
                                                 .wake = stand_wake,
                                                 .registry = stand->hall.registry,
