@@ -149,13 +149,11 @@ static int open_webhook(struct broker *broker)
         .log = broker->log,
         .metrics = broker->metrics,
         .block = thread_place(broker->counts, ROLE_OTHERS),
-        .node = broker->options->node_name,
-        .boot = broker->settings.node_boot,
+        .settings = &broker->settings,
         .agent = "usher/" USHER_VERSION,
         .presence_last = &broker->counters.presence_last,
         .event = presence_json,
         .keep = keep_cursor,
-        .room_classes = &broker->settings.room_classes,
         .context = broker,
     };
     int failed = webhook_open(&broker->webhook, &webhook);

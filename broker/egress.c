@@ -268,12 +268,6 @@ void egress_stored(void *context, struct runner *runner, const struct change *li
     webhook_tell(egress->webhook);
 }
 
-static bool is_for_a_room(const struct message *message)
-{
-    return message->kind == MESSAGE_ROOM_JOIN || message->kind == MESSAGE_ROOM_PUBLISH ||
-           message->kind == MESSAGE_ROOM_COMMAND;
-}
-
 void egress_bounce(void *context, struct runner *runner, struct message *message)
 {
     struct egress *egress = context;
@@ -290,7 +284,7 @@ void egress_bounce(void *context, struct runner *runner, struct message *message
     turn.count = turn.capacity = 0;
     turn.change = NULL;
     turn.mark_count = 0;
-    if (is_for_a_room(message)) /* which has just ended: the name may have another one */
+    if (room_call_is(message)) /* which has just ended: the name may have another one */
         perform_room(egress, runner, &turn, (struct room_call *)message);
     else
         bounce(message, &turn);

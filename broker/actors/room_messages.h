@@ -39,6 +39,13 @@ struct room_call {
     uint64_t asker_epoch; /* of a user */
 };
 
+/* Whether a message is one. */
+static inline bool room_call_is(const struct message *message)
+{
+    return message->kind == MESSAGE_ROOM_JOIN || message->kind == MESSAGE_ROOM_PUBLISH ||
+           message->kind == MESSAGE_ROOM_COMMAND;
+}
+
 #define JOIN_TOO_MANY "you are in as many rooms as one user may be (rooms.per_user)"
 
 /* MESSAGE_ROOM_JOIN: answered to the user by a room_state_message and, where an instance asked, to

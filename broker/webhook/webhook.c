@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/turn.h"
 #include "base/check.h"
 #include "base/lock.h"
 #include "base/thread.h"
-#include "rules/room_classes.h"
 #include "web/client.h"
 #include "webhook/answer.h"
 #include "webhook/news.h"
@@ -123,12 +123,12 @@ static json_t *reset_json(const struct webhook *hook, const struct hook_post *po
 static char *body_of(const struct flow *flow, json_t *events, uint64_t stream_last)
 {
     const struct webhook_options *options = &flow->hook->options;
-    json_t *body =
-        flow->is_presence
-            ? json_pack("{s:s, s:I, s:o}", "node", options->node, "presence_last",
-                        (json_int_t)stream_last, "events", events)
-            : json_pack("{s:s, s:s, s:I, s:o}", "node", options->node, "boot", options->boot,
-                        "news_last", (json_int_t)stream_last, "room_news", events);
+    json_t *body = flow->is_presence
+                       ? json_pack("{s:s, s:I, s:o}", "node", options->settings->node,
+                                   "presence_last", (json_int_t)stream_last, "events", events)
+                       : json_pack("{s:s, s:s, s:I, s:o}", "node", options->settings->node, "boot",
+                                   options->settings->node_boot, "news_last",
+                                   (json_int_t)stream_last, "room_news", events);
     char *text = json_dumps(body, JSON_COMPACT);
     json_decref(body);
     return text;
@@ -352,7 +352,8 @@ static void take_target(struct webhook *hook)
 static bool is_used(struct flow *flow)
 {
     struct webhook *hook = flow->hook;
-    return flow->is_presence || room_classes_post(atomic_load(hook->options.room_classes)) ||
+    return flow->is_presence ||
+           room_classes_post(atomic_load(&hook->options.settings->room_classes)) ||
            (flow->stream.reset != HOOK_RESET_BOOT &&
             hook_news_behind(&hook->news, flow->stream.cursor) > 0);
 }

@@ -21,7 +21,7 @@
 
 struct webhook;
 struct message;
-struct room_classes;
+struct settings;
 
 /* All that it points to outlives it. */
 struct webhook_options {
@@ -31,12 +31,11 @@ struct webhook_options {
     struct log *log;
     struct metrics *metrics;
     unsigned block;
-    const char *node, *boot;
-    const char *agent;                                  /* as web/client.h has it */
-    const _Atomic uint64_t *presence_last;              /* of the stream */
+    const struct settings *settings;       /* node, node_boot, and the classes of rooms in use */
+    const char *agent;                     /* as web/client.h has it */
+    const _Atomic uint64_t *presence_last; /* of the stream */
     json_t *(*event)(const struct event_fields *event); /* a new object, for whoever is told */
     void (*keep)(void *context, uint64_t seq);          /* how far it has come, to be stored soon */
-    struct room_classes *_Atomic *room_classes; /* in use: whether one has its news posted */
     void *context;
 };
 
