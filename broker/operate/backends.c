@@ -164,6 +164,7 @@ void backends_close(struct backends *backends)
     if (backends->listener >= 0)
         close(backends->listener);
     arena_fini(&backends->arena);
+    presence_fini(backends);
     free(backends->asks);
     free(backends->due);
     lock_destroy(&backends->lock);

@@ -17,6 +17,9 @@
  * told twice while what he wants is still kept, and when it is not he is told so (GONE) before
  * anything else: he lists who is there, and goes on behind the presence_seq of the first page.
  *
+ * Many streams tell the same events, and making JSON is most of what that costs: an event's text is
+ * made once, and kept for the others who tell it soon (TOLD_EVENTS).
+ *
  * A stream has one page at a time, and asks for the next when that is written: whoever reads slowly
  * holds no more than one. Full pages follow each other at once. When all is told it is parked, and
  * the thread that follows (backends_follow.c) asks for all that are, some fifty times a second at
@@ -85,22 +88,43 @@ static unsigned show_events(struct backends *backends, struct ask *ask,
 /* False: no memory. */
 static bool put(struct ask *ask, const char *text)
 {
-    return text != NULL && held_append(&ask->text, text, strlen(text)) == 0;
+    return held_append(&ask->text, text, strlen(text)) == 0;
 }
 
-static bool put_event(struct ask *ask, const Usher__V1__PresenceEvent *event)
+/* The text of an event, made once for all streams that tell it. False: no memory. */
+static bool make_told(struct told_event *told, const Usher__V1__PresenceEvent *event)
 {
     const struct event_fields fields = show_event(event);
     char id[40];
     json_t *json = presence_json(&fields);
     char *text = json_dumps(json, JSON_COMPACT);
+    held_fini(&told->text);
     snprintf(id, sizeof(id), "id: %" PRIu64 "\ndata: ", fields.seq);
-    bool whole = put(ask, id) && put(ask, text) && put(ask, "\n\n");
+    bool whole = text != NULL && held_append(&told->text, id, strlen(id)) == 0 &&
+                 held_append(&told->text, text, strlen(text)) == 0 &&
+                 held_append(&told->text, "\n\n", 2) == 0;
+    told->seq = whole ? fields.seq : 0;
     free(text);
     json_decref(json);
-    if (whole)
-        ask->after = fields.seq;
     return whole;
+}
+
+static bool put_event(struct backends *backends, struct ask *ask,
+                      const Usher__V1__PresenceEvent *event)
+{
+    struct told_event *told = &backends->told[event->seq % TOLD_EVENTS];
+    if (told->seq != event->seq && !make_told(told, event))
+        return false;
+    if (held_append(&ask->text, told->text.data, told->text.size) != 0)
+        return false;
+    ask->after = event->seq;
+    return true;
+}
+
+void presence_fini(struct backends *backends)
+{
+    for (unsigned i = 0; i < TOLD_EVENTS; i++)
+        held_fini(&backends->told[i].text);
 }
 
 /* What is not whole is not told: the stream ends, and who comes again gets it. */
@@ -108,7 +132,7 @@ static void put_events(struct backends *backends, struct ask *ask, const Usher__
 {
     for (size_t i = 0; i < list->n_events && !ask->ends; i++) {
         size_t before = ask->text.size;
-        ask->ends = !put_event(ask, list->events[i]);
+        ask->ends = !put_event(backends, ask, list->events[i]);
         if (ask->ends)
             ask->text.size = before;
     }

@@ -106,6 +106,14 @@ struct ask {
     size_t written;
 };
 
+/* An event as streams tell it. */
+struct told_event {
+    uint64_t seq; /* 0: none */
+    struct buffer text;
+};
+
+enum { TOLD_EVENTS = 1024 };
+
 struct backends {
     /* set once */
     struct backends_options options;
@@ -117,6 +125,7 @@ struct backends {
     uint32_t requests_max, waits_max;
     /* of the HTTP thread */
     struct arena arena;
+    struct told_event told[TOLD_EVENTS]; /* each at its seq modulo that */
     /* of the thread that follows */
     pthread_t thread;
     bool started;
@@ -185,6 +194,9 @@ void backends_gone(void *context, void *own);
 
 /* The question for what is in the stream behind the cursor. */
 struct link_request_message *presence_question(const struct ask *ask);
+
+/* Forgets the texts of events; at the end. */
+void presence_fini(struct backends *backends);
 
 uint64_t presence_last(const struct backends *backends);
 
