@@ -35,6 +35,7 @@ static void post_frames(struct ingress *ingress, struct thread *thread, conn_han
         lose_connection(ingress, thread, conn, owner);
         return;
     }
+    message_count_as(&message->header, MEMORY_OF_FRAMES);
     message->conn = conn;
     message->stamp_us =
         ++thread->batches % BATCHES_PER_SAMPLE == 0 ? env_stamp_us(ingress->env) : 0;

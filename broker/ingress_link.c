@@ -181,6 +181,7 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
         refuse_link(ingress, exchange, USHER__V1__REFUSED__CODE__BUSY, "no memory");
         return 0;
     }
+    message_count_as(&message->header, MEMORY_OF_BACKENDS);
     message->exchange = exchange;
     message->stranger = link_is_stranger(ingress->egress->link, exchange);
     if (body == USHER__V1__LINK_REQUEST__BODY_FETCH)

@@ -97,11 +97,11 @@ static inline int64_t door_held(void)
     enum { STEP_BYTES = 64 * 1024, BUDGET_BYTES = 64 };
     const struct limits limits = {.limits_memory_bytes = BUDGET_BYTES};
     memory_open(&limits, NULL, NULL);
-    memory_account(2 * STEP_BYTES);
+    memory_account(MEMORY_OF_OWN, 2 * STEP_BYTES);
     memory_review();
     int64_t end = BUDGET_BYTES / 8 * 7 - BUDGET_BYTES / 16;
     int64_t held = (int64_t)memory_excess(MEMORY_FULL) - 1 + end - 2 * STEP_BYTES;
-    memory_account(-2 * STEP_BYTES);
+    memory_account(MEMORY_OF_OWN, -2 * STEP_BYTES);
     memory_close();
     return held;
 }

@@ -8,7 +8,7 @@
 
 static void account(const struct buffer *held, size_t before)
 {
-    memory_account((int64_t)held->capacity - (int64_t)before);
+    memory_account(MEMORY_OF_ANSWERS, (int64_t)held->capacity - (int64_t)before);
 }
 
 uint8_t *held_reserve(struct buffer *held, size_t extra)

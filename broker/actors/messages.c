@@ -39,6 +39,7 @@ struct attach_message *attach_with_rooms(struct attach_message *attach, struct b
     struct attach_message *with = message_create(MESSAGE_ATTACH, sizeof(*with) + rooms.size);
     if (with == NULL)
         return NULL;
+    message_count_as(&with->header, MEMORY_OF_LOGINS);
     struct message header = with->header;
     *with = *attach;
     with->header = header;

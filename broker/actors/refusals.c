@@ -33,7 +33,7 @@ struct refusals *refusals_create(const struct env *env, struct metrics *metrics)
     refusals->env = env;
     refusals->metrics = metrics;
     lock_init(&refusals->lock);
-    memory_account(sizeof(*refusals));
+    memory_account(MEMORY_OF_OWN, sizeof(*refusals));
     return refusals;
 }
 
@@ -41,7 +41,7 @@ void refusals_destroy(struct refusals *refusals)
 {
     if (refusals == NULL)
         return;
-    memory_account(-(int64_t)sizeof(*refusals));
+    memory_account(MEMORY_OF_OWN, -(int64_t)sizeof(*refusals));
     lock_destroy(&refusals->lock);
     free(refusals);
 }

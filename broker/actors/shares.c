@@ -57,7 +57,8 @@ static int grow(struct shares *shares)
     const struct table from = table_of(shares);
     const struct table to = table_of(&bigger);
     table_move(&to, &from);
-    memory_account((int64_t)(bigger.size - shares->size) * (int64_t)sizeof(struct share));
+    memory_account(MEMORY_OF_REQUESTS,
+                   (int64_t)(bigger.size - shares->size) * (int64_t)sizeof(struct share));
     free(shares->slots);
     *shares = bigger;
     return 0;
@@ -107,7 +108,7 @@ void shares_remove(struct shares *shares, uint64_t key, uint32_t bytes)
 
 void shares_fini(struct shares *shares)
 {
-    memory_account(-(int64_t)shares->size * (int64_t)sizeof(struct share));
+    memory_account(MEMORY_OF_REQUESTS, -(int64_t)shares->size * (int64_t)sizeof(struct share));
     free(shares->slots);
     *shares = (struct shares){0};
 }

@@ -29,6 +29,7 @@ static struct user_call_message *create_sized(struct bytes user, struct bytes se
     struct user_call_message *message = message_create(MESSAGE_USER_CALL, sizeof(*message) + size);
     if (message == NULL)
         return NULL;
+    message_count_as(&message->header, MEMORY_OF_CALLS);
     memset((uint8_t *)message + sizeof(struct message), 0,
            sizeof(*message) - sizeof(struct message));
     message->user_size = (uint8_t)user.size;

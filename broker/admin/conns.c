@@ -144,7 +144,7 @@ static void begin(struct admin *admin, struct MHD_Connection *connection, void *
     *socket_context = conn;
     if (conn == NULL)
         return; /* only without a deadline */
-    memory_account(HEAD_BYTES_MAX);
+    memory_account(MEMORY_OF_HTTP, HEAD_BYTES_MAX);
     if (info == NULL)
         return;
     conn->fd = info->connect_fd;
@@ -179,7 +179,7 @@ static void end(struct admin *admin, struct admin_conn *conn)
     if (conn->source != NULL)
         leave(admin, conn);
     lock_give(&admin->lock);
-    memory_account(-HEAD_BYTES_MAX);
+    memory_account(MEMORY_OF_HTTP, -HEAD_BYTES_MAX);
     free(conn);
 }
 

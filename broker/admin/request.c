@@ -247,12 +247,12 @@ static enum MHD_Result judge(struct exchange *exchange, const char *method, cons
 void request_hold(struct exchange *exchange, size_t bytes)
 {
     exchange->held_bytes += bytes;
-    memory_account((int64_t)bytes);
+    memory_account(MEMORY_OF_HTTP, (int64_t)bytes);
 }
 
 static void let_go(struct exchange *exchange)
 {
-    memory_account(-(int64_t)exchange->held_bytes);
+    memory_account(MEMORY_OF_HTTP, -(int64_t)exchange->held_bytes);
     exchange->held_bytes = 0;
     free(exchange->body);
     exchange->body = NULL;

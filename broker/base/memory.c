@@ -19,8 +19,9 @@
  *
  * The books. A message is made on one thread and dropped on another, some millions of times in a
  * second, so each thread keeps a difference of its own and adds it to the sum when it has become
- * STEP_BYTES. The level follows the sum, and falls only when it is 1/16 of the budget below the
- * mark at which it rose, so that it does not flicker.
+ * STEP_BYTES, and one for each part, which goes with it or when it has become as much by itself.
+ * The level follows the sum, and falls only when it is 1/16 of the budget below the mark at which
+ * it rose, so that it does not flicker.
  *
  * The reserve. When malloc has nothing more, the level has mostly been MEMORY_FULL for long and
  * little is asked for; what still must be had (an answer, an event) is small. The reserve is
@@ -38,7 +39,32 @@ static struct {
     _Atomic(void *) reserve;
 } memory;
 
-static _Thread_local int64_t difference_bytes;
+static const enum metric_id gauges[MEMORY_PARTS] = {
+    [MEMORY_OF_MESSAGES] = METRIC_memory_messages_bytes,
+    [MEMORY_OF_FRAMES] = METRIC_memory_frames_bytes,
+    [MEMORY_OF_PAYLOADS] = METRIC_memory_payloads_bytes,
+    [MEMORY_OF_INBOXES] = METRIC_memory_inboxes_bytes,
+    [MEMORY_OF_REQUESTS] = METRIC_memory_requests_bytes,
+    [MEMORY_OF_ANSWERS] = METRIC_memory_answers_bytes,
+    [MEMORY_OF_CALLS] = METRIC_memory_calls_bytes,
+    [MEMORY_OF_LOGINS] = METRIC_memory_logins_bytes,
+    [MEMORY_OF_ROOMS] = METRIC_memory_rooms_bytes,
+    [MEMORY_OF_ROOM_HISTORIES] = METRIC_memory_room_histories_bytes,
+    [MEMORY_OF_FRIENDS] = METRIC_memory_friends_bytes,
+    [MEMORY_OF_OUTPUT] = METRIC_memory_output_bytes,
+    [MEMORY_OF_INPUT] = METRIC_memory_input_bytes,
+    [MEMORY_OF_WEBSOCKET] = METRIC_memory_websocket_bytes,
+    [MEMORY_OF_BACKENDS] = METRIC_memory_backends_bytes,
+    [MEMORY_OF_HTTP] = METRIC_memory_http_bytes,
+    [MEMORY_OF_SESSIONS] = METRIC_memory_sessions_bytes,
+    [MEMORY_OF_OWN] = METRIC_memory_own_bytes,
+};
+
+/* Of this thread, what is not summed yet. */
+static _Thread_local struct {
+    int64_t all;
+    int64_t of[MEMORY_PARTS];
+} difference;
 
 static uint64_t budget(void)
 {
@@ -122,9 +148,14 @@ void memory_close(void)
 
 static void add_up(void)
 {
-    int64_t bytes = difference_bytes;
-    difference_bytes = 0;
+    int64_t bytes = difference.all;
+    difference.all = 0;
     atomic_fetch_add_explicit(&memory.held_bytes, bytes, memory_order_relaxed);
+    for (int part = 0; part < MEMORY_PARTS; part++) {
+        if (difference.of[part] != 0)
+            metrics_add(memory.metrics, 0, gauges[part], (uint64_t)difference.of[part]);
+        difference.of[part] = 0;
+    }
     if (memory.metrics == NULL) /* memory_open was not called: a test, a tool */
         return;
     metrics_add(memory.metrics, 0, METRIC_memory_held_bytes, (uint64_t)bytes);
@@ -133,10 +164,16 @@ static void add_up(void)
         take_reserve();
 }
 
-void memory_account(int64_t bytes)
+static bool is_much(int64_t bytes)
 {
-    difference_bytes += bytes;
-    if (difference_bytes >= STEP_BYTES || difference_bytes <= -STEP_BYTES)
+    return bytes >= STEP_BYTES || bytes <= -STEP_BYTES;
+}
+
+void memory_account(enum memory_part part, int64_t bytes)
+{
+    difference.all += bytes;
+    difference.of[part] += bytes;
+    if (is_much(difference.all) || is_much(difference.of[part]))
         add_up();
 }
 

@@ -30,9 +30,33 @@ void memory_close(void);
 /* The budget may have changed: the level follows at once. */
 void memory_review(void);
 
-/* So much more is held, or less. Counted by each thread and summed in steps of 64 KiB, so the sum
- * is that much wrong for each thread at most. */
-void memory_account(int64_t bytes);
+/* What it is held for; each has a gauge (memory_NAME_bytes). */
+enum memory_part {
+    MEMORY_OF_MESSAGES, /* in mailboxes, and large ones that an inbox keeps as they came */
+    MEMORY_OF_FRAMES,   /* of clients, until a turn has handled them */
+    MEMORY_OF_PAYLOADS, /* that several messages share: pushes, and what rooms publish */
+    MEMORY_OF_INBOXES,
+    MEMORY_OF_REQUESTS, /* without their final answer */
+    MEMORY_OF_ANSWERS,  /* that wait for a resume, or for a repetition */
+    MEMORY_OF_CALLS,    /* on their way to services */
+    MEMORY_OF_LOGINS,   /* that are judged, or on their way to their user */
+    MEMORY_OF_ROOMS,
+    MEMORY_OF_ROOM_HISTORIES, /* but for the payloads */
+    MEMORY_OF_FRIENDS,
+    MEMORY_OF_OUTPUT, /* that clients have not read */
+    MEMORY_OF_INPUT,  /* frames that are not whole yet */
+    MEMORY_OF_WEBSOCKET,
+    MEMORY_OF_BACKENDS, /* what they submitted and is not done */
+    MEMORY_OF_HTTP,     /* of operators, backends, webhooks and logins asked by HTTP */
+    MEMORY_OF_SESSIONS, /* rooms of tokens, and losses that are not stored yet */
+    MEMORY_OF_OWN,      /* the broker's rooms of fixed size: refusals, the charts */
+    MEMORY_PARTS
+};
+
+/* So much more is held for that, or less. Counted by each thread and summed in steps of 64 KiB, so
+ * the sum is that much wrong for each thread at most, and each part as much by itself: the parts
+ * together differ from the sum by less than MEMORY_PARTS times 64 KiB for each thread. */
+void memory_account(enum memory_part part, int64_t bytes);
 
 enum memory_level memory_level(void);
 

@@ -45,6 +45,7 @@ struct login_job *admission_job_create(unsigned home, struct attach_message *att
     struct login_job *job = message_create(0, sizeof(*job) + token.size);
     if (job == NULL)
         return NULL;
+    message_count_as(&job->header, MEMORY_OF_LOGINS);
     job->home = home;
     job->attach = attach;
     job->refusal = TOKEN_GOOD;

@@ -355,6 +355,7 @@ static void login(const struct lobby *lobby, struct runner *runner, conn_handle 
         return;
     }
     struct attach_message *message = message_create(MESSAGE_ATTACH, sizeof(*message));
+    message_count_as(&message->header, MEMORY_OF_LOGINS);
     message->conn = conn;
     message->id = frame->id;
     message->stamp_us = env_stamp_us(lobby->env);

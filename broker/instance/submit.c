@@ -174,7 +174,7 @@ static size_t submit_bytes(size_t count)
 
 static void destroy(struct submit *submit)
 {
-    memory_account(-(int64_t)submit_bytes(submit->count));
+    memory_account(MEMORY_OF_BACKENDS, -(int64_t)submit_bytes(submit->count));
     for (uint32_t i = 0; i < submit->count; i++) {
         held_fini(&submit->results[i].failures);
         held_fini(&submit->results[i].encoded);
@@ -737,7 +737,7 @@ void instance_submit(struct instance *instance, struct link_request_message *mes
     struct submit *submit;
     size_t bytes = submit_bytes(request->n_commands);
     MEMORY_MUST((submit = calloc(1, bytes)) != NULL, "a Submit");
-    memory_account((int64_t)bytes);
+    memory_account(MEMORY_OF_BACKENDS, (int64_t)bytes);
     submit->exchange = message->exchange;
     submit->seq = request->seq;
     submit->lane = request->lane;

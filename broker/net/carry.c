@@ -33,7 +33,7 @@ static void set_carry_size(struct conn *conn, uint32_t size)
 void carry_drop(struct reactor *reactor, struct conn *conn)
 {
     CHECK(on_io_thread(reactor) && (conn->carry != NULL) == (carry_size(conn) > 0));
-    memory_account(-(int64_t)carry_room(reactor, carry_size(conn)));
+    memory_account(MEMORY_OF_INPUT, -(int64_t)carry_room(reactor, carry_size(conn)));
     free(conn->carry);
     conn->carry = NULL;
     set_carry_size(conn, 0);
@@ -62,7 +62,7 @@ void carry_keep(struct reactor *reactor, struct conn *conn, struct bytes rest)
         conn_end(reactor, conn, CONN_STARVED);
         return;
     }
-    memory_account((int64_t)room - (int64_t)before);
+    memory_account(MEMORY_OF_INPUT, (int64_t)room - (int64_t)before);
     if (!in_place)
         memcpy(carry, rest.data, rest.size);
     conn->carry = carry;

@@ -53,7 +53,7 @@ bool evict_account(struct net *net, struct reactor *reactor, struct conn *conn, 
         return false;
     }
     atomic_store_explicit(&conn->output_bytes, bytes, memory_order_relaxed);
-    memory_account((int64_t)change);
+    memory_account(MEMORY_OF_OUTPUT, (int64_t)change);
     bool much = max != 0 && total > begin_above(net);
     if (bytes <= before || (!much && memory_level() != MEMORY_FULL))
         return true;

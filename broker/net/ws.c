@@ -54,7 +54,7 @@ static struct words *words_make(const uint8_t *bytes, size_t size)
         memory_refused();
         return NULL;
     }
-    memory_account((int64_t)(sizeof(*words) + size));
+    memory_account(MEMORY_OF_WEBSOCKET, (int64_t)(sizeof(*words) + size));
     words->size = (uint16_t)size;
     words->said = 0;
     memcpy(words->bytes, bytes, size);
@@ -64,7 +64,7 @@ static struct words *words_make(const uint8_t *bytes, size_t size)
 static void words_free(struct words *words)
 {
     if (words != NULL)
-        memory_account(-(int64_t)(sizeof(*words) + words->size));
+        memory_account(MEMORY_OF_WEBSOCKET, -(int64_t)(sizeof(*words) + words->size));
     free(words);
 }
 

@@ -266,7 +266,7 @@ static int take_control_payload(struct ws_reader *reader, struct ws_input *input
         reader->control = malloc(reader->control_size);
         if (reader->control == NULL)
             return -ENOMEM;
-        memory_account(reader->control_size);
+        memory_account(MEMORY_OF_WEBSOCKET, reader->control_size);
     }
     uint8_t *payload = reader->control != NULL ? reader->control : control->data;
     unmask(payload + reader->control_size - reader->left, input->data + input->at, size,
@@ -315,7 +315,7 @@ void ws_reader_fini(struct ws_reader *reader)
 {
     if (reader->control == NULL)
         return;
-    memory_account(-(int64_t)reader->control_size);
+    memory_account(MEMORY_OF_WEBSOCKET, -(int64_t)reader->control_size);
     free(reader->control);
     reader->control = NULL;
 }

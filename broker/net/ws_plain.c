@@ -55,7 +55,7 @@ static void *ws_begin(const struct transport_site *site, int fd, const char *pee
     ws->claims = forwards;
     if (peer != NULL)
         put_peer(ws + 1, peer);
-    memory_account((int64_t)ws_bytes(ws));
+    memory_account(MEMORY_OF_WEBSOCKET, (int64_t)ws_bytes(ws));
     return ws;
 }
 
@@ -125,7 +125,7 @@ static void ws_destroy(void *state)
     if (ws == NULL)
         return;
     websocket_fini(ws);
-    memory_account(-(int64_t)ws_bytes(ws));
+    memory_account(MEMORY_OF_WEBSOCKET, -(int64_t)ws_bytes(ws));
     free(ws);
 }
 

@@ -53,7 +53,7 @@ static void *wss_begin(const struct transport_site *site, int fd, const char *pe
     wss->ws.named = wss->ws.claims = forwards;
     if (forwards)
         put_peer(wss + 1, peer);
-    memory_account((int64_t)wss_bytes(wss));
+    memory_account(MEMORY_OF_WEBSOCKET, (int64_t)wss_bytes(wss));
     return wss;
 }
 
@@ -139,7 +139,7 @@ static void wss_destroy(void *state)
         return;
     websocket_fini(&wss->ws);
     transport_tls.destroy(wss->tls);
-    memory_account(-(int64_t)wss_bytes(wss));
+    memory_account(MEMORY_OF_WEBSOCKET, -(int64_t)wss_bytes(wss));
     free(wss);
 }
 

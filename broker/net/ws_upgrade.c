@@ -28,14 +28,14 @@ static struct head *head_grow(struct head *head, size_t room)
     if (head == NULL)
         *bigger = (struct head){0};
     bigger->room = room;
-    memory_account((int64_t)(sizeof(*head) + room) - (int64_t)before);
+    memory_account(MEMORY_OF_WEBSOCKET, (int64_t)(sizeof(*head) + room) - (int64_t)before);
     return bigger;
 }
 
 void websocket_head_free(struct head *head)
 {
     if (head != NULL)
-        memory_account(-(int64_t)(sizeof(*head) + head->room));
+        memory_account(MEMORY_OF_WEBSOCKET, -(int64_t)(sizeof(*head) + head->room));
     free(head);
 }
 

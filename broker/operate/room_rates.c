@@ -19,7 +19,7 @@ static bool grow(struct rate_sample *sample)
     struct rate_row *rows = realloc(sample->rows, capacity * sizeof(*rows));
     if (rows == NULL)
         return false;
-    memory_account((int64_t)((capacity - sample->capacity) * sizeof(*rows)));
+    memory_account(MEMORY_OF_OWN, (int64_t)((capacity - sample->capacity) * sizeof(*rows)));
     sample->rows = rows;
     sample->capacity = capacity;
     return true;
@@ -27,7 +27,7 @@ static bool grow(struct rate_sample *sample)
 
 static void drop(struct rate_sample *sample)
 {
-    memory_account(-(int64_t)(sample->capacity * sizeof(*sample->rows)));
+    memory_account(MEMORY_OF_OWN, -(int64_t)(sample->capacity * sizeof(*sample->rows)));
     free(sample->rows);
     *sample = (struct rate_sample){0};
 }

@@ -69,7 +69,7 @@ struct samples *samples_create(const struct env *env, struct metrics *metrics)
         return NULL;
     samples->env = env;
     samples->metrics = metrics;
-    memory_account(sizeof(*samples));
+    memory_account(MEMORY_OF_OWN, sizeof(*samples));
     return samples;
 }
 
@@ -77,7 +77,7 @@ void samples_destroy(struct samples *samples)
 {
     if (samples == NULL)
         return;
-    memory_account(-(int64_t)sizeof(*samples));
+    memory_account(MEMORY_OF_OWN, -(int64_t)sizeof(*samples));
     free(samples);
 }
 

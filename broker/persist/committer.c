@@ -75,7 +75,7 @@ int committer_open(struct committer **out, const struct committer_options *optio
     struct committer *committer = calloc(1, sizeof(*committer));
     if (committer == NULL)
         return -ENOMEM;
-    memory_account(sizeof(*committer)); /* most of it is the history's list */
+    memory_account(MEMORY_OF_OWN, sizeof(*committer)); /* most of it is the history's list */
     committer->options = *options;
     committer->history.keeps = options->keeps_history;
     committer->history.refusals = options->refusals;
@@ -439,6 +439,6 @@ void committer_close(struct committer *committer)
     lock_destroy(&committer->lock);
     pthread_cond_destroy(&committer->more);
     pthread_cond_destroy(&committer->idle);
-    memory_account(-(int64_t)sizeof(*committer));
+    memory_account(MEMORY_OF_OWN, -(int64_t)sizeof(*committer));
     free(committer);
 }

@@ -59,7 +59,7 @@ void history_keep(struct room *room, struct room_bundle *bundle)
         if (room->kept == NULL) {
             size_t bytes = KEPT_MAX * sizeof(*room->kept);
             MEMORY_MUST((room->kept = malloc(bytes)) != NULL, "a history");
-            memory_account((int64_t)bytes);
+            memory_account(MEMORY_OF_ROOM_HISTORIES, (int64_t)bytes);
         }
         CHECK(room->kept_count < KEPT_MAX);
         shared_hold(&bundle->shared);
@@ -125,6 +125,6 @@ void history_free(struct room *room)
 {
     drop_all(room);
     if (room->kept != NULL)
-        memory_account(-(int64_t)(KEPT_MAX * sizeof(*room->kept)));
+        memory_account(MEMORY_OF_ROOM_HISTORIES, -(int64_t)(KEPT_MAX * sizeof(*room->kept)));
     free(room->kept);
 }

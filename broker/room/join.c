@@ -207,7 +207,7 @@ static void ask(struct room *room, struct room_join_message *join, bool creates,
     }
     struct ask *waits;
     MEMORY_MUST((waits = calloc(1, sizeof(*waits))) != NULL, "a question");
-    memory_account((int64_t)sizeof(*waits));
+    memory_account(MEMORY_OF_ROOMS, (int64_t)sizeof(*waits));
     *waits =
         (struct ask){.call = call, .deadline_ms = deadline_ms, .creates = creates, .join = join};
     struct ask **at = &room->asks;
@@ -308,7 +308,7 @@ static struct ask *take_ask(struct room *room, struct ask **at)
 
 static void free_ask(struct ask *ask)
 {
-    memory_account(-(int64_t)sizeof(*ask));
+    memory_account(MEMORY_OF_ROOMS, -(int64_t)sizeof(*ask));
     free(ask);
 }
 

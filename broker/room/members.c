@@ -49,7 +49,7 @@ static void grow_rows(struct room *room)
     const struct table from = rows_of(room);
     struct place_row *rows;
     MEMORY_MUST((rows = calloc(size, sizeof(*rows))) != NULL, "a room");
-    memory_account((int64_t)((size - room->row_size) * sizeof(*rows)));
+    memory_account(MEMORY_OF_ROOMS, (int64_t)((size - room->row_size) * sizeof(*rows)));
     const struct table to = {rows, size, sizeof(*rows), hash_slot, NULL};
     table_move(&to, &from);
     free(room->rows);
@@ -64,7 +64,7 @@ static void grow_places(struct room *room)
     uint32_t capacity = room->capacity != 0 ? room->capacity * 2 : CAPACITY_MIN;
     struct member *members;
     MEMORY_MUST((members = realloc(room->members, capacity * sizeof(*members))) != NULL, "a room");
-    memory_account((int64_t)((capacity - room->capacity) * sizeof(*members)));
+    memory_account(MEMORY_OF_ROOMS, (int64_t)((capacity - room->capacity) * sizeof(*members)));
     room->members = members;
     room->capacity = capacity;
 }
@@ -127,7 +127,7 @@ struct member *members_add(struct room *room, actor_handle user, uint64_t epoch,
     grow_places(room);
     char *copy;
     MEMORY_MUST((copy = malloc(name.size + 1)) != NULL, "a room");
-    memory_account((int64_t)(name.size + 1));
+    memory_account(MEMORY_OF_ROOMS, (int64_t)(name.size + 1));
     *bytes_put((uint8_t *)copy, name) = '\0';
     put_rows(room, key_of(user), room->places);
     put_rows(room, key_of_name(room, name), room->places);
@@ -141,7 +141,7 @@ struct member *members_add(struct room *room, actor_handle user, uint64_t epoch,
 
 static void free_name(struct member *member)
 {
-    memory_account(-(int64_t)(strlen(member->name) + 1));
+    memory_account(MEMORY_OF_ROOMS, -(int64_t)(strlen(member->name) + 1));
     free(member->name);
     member->name = NULL;
 }
@@ -188,7 +188,7 @@ static void remake_rows(struct room *room)
         size *= 2;
     struct place_row *rows;
     MEMORY_MUST((rows = calloc(size, sizeof(*rows))) != NULL, "a room");
-    memory_account(((int64_t)size - room->row_size) * (int64_t)sizeof(*rows));
+    memory_account(MEMORY_OF_ROOMS, ((int64_t)size - room->row_size) * (int64_t)sizeof(*rows));
     free(room->rows);
     room->rows = rows;
     room->row_size = size;
@@ -204,7 +204,8 @@ static void shrink(struct room *room)
     struct member *members = realloc(room->members, capacity * sizeof(*members));
     if (members == NULL)
         return;
-    memory_account(((int64_t)capacity - room->capacity) * (int64_t)sizeof(*members));
+    memory_account(MEMORY_OF_ROOMS,
+                   ((int64_t)capacity - room->capacity) * (int64_t)sizeof(*members));
     room->members = members;
     room->capacity = capacity;
     remake_rows(room);
@@ -246,8 +247,8 @@ void members_free(struct room *room)
     for (uint32_t i = 0; i < room->places; i++)
         if (room->members[i].user != 0)
             free_name(&room->members[i]);
-    memory_account(
-        -(int64_t)(room->capacity * sizeof(*room->members) + room->row_size * sizeof(*room->rows)));
+    memory_account(MEMORY_OF_ROOMS, -(int64_t)(room->capacity * sizeof(*room->members) +
+                                               room->row_size * sizeof(*room->rows)));
     free(room->members);
     free(room->rows);
 }

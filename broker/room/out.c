@@ -40,7 +40,8 @@ void out_add(struct room *room, struct room_bundle *bundle)
         struct room_bundle **out;
         MEMORY_MUST((out = realloc(room->out, capacity * sizeof(struct room_bundle *))) != NULL,
                     "a room");
-        memory_account((int64_t)((capacity - room->out_capacity) * sizeof(struct room_bundle *)));
+        memory_account(MEMORY_OF_ROOMS,
+                       (int64_t)((capacity - room->out_capacity) * sizeof(struct room_bundle *)));
         room->out = out;
         room->out_capacity = capacity;
     }
@@ -119,6 +120,6 @@ void out_free(struct room *room)
 {
     for (uint32_t i = 0; i < room->out_count; i++)
         shared_release(&room->out[i]->shared);
-    memory_account(-(int64_t)(room->out_capacity * sizeof(struct room_bundle *)));
+    memory_account(MEMORY_OF_ROOMS, -(int64_t)(room->out_capacity * sizeof(struct room_bundle *)));
     free(room->out);
 }

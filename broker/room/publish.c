@@ -124,7 +124,7 @@ static void append(struct room *room, const struct room_publish_message *publish
     MEMORY_MUST(broker_frame_room_message(&room->items, from, service, payload_of(publish),
                                           publish->time_ms) == 0,
                 "a room's message");
-    memory_account((int64_t)room->items.capacity - (int64_t)capacity);
+    memory_account(MEMORY_OF_ROOMS, (int64_t)room->items.capacity - (int64_t)capacity);
     room->ends[room->item_count++] = (uint32_t)room->items.size;
     room->offset++;
     if (room->flush_ms == 0)
@@ -159,7 +159,7 @@ void publish_take(struct room *room, struct room_publish_message *publish, struc
 
 void publish_free(struct room *room)
 {
-    memory_account(-(int64_t)room->items.capacity);
+    memory_account(MEMORY_OF_ROOMS, -(int64_t)room->items.capacity);
     buffer_fini(&room->items);
 }
 

@@ -52,7 +52,7 @@ static struct room *make(const struct turn *turn)
     size_t size = strlen(turn->name);
     CHECK(turn->name[0] == ROOM_SIGN && size >= 2 && size <= ROOM_ACTOR_NAME_BYTES_MAX);
     MEMORY_MUST((room = calloc(1, sizeof(*room))) != NULL, "a room");
-    memory_account((int64_t)sizeof(*room));
+    memory_account(MEMORY_OF_ROOMS, (int64_t)sizeof(*room));
     memcpy(room->name, turn->name + 1, size);
     memcpy(room->key, turn->settings->requests_key, sizeof(room->key));
     return room;
@@ -310,7 +310,7 @@ void room_fini(struct room **state)
     history_free(room);
     members_free(room);
     publish_free(room);
-    memory_account(-(int64_t)sizeof(*room));
+    memory_account(MEMORY_OF_ROOMS, -(int64_t)sizeof(*room));
     free(room);
     *state = NULL;
 }

@@ -25,14 +25,14 @@ static void set_row(struct change_row *row, const char *name, uint8_t kind)
 {
     size_t size = strlen(name) + 1;
     MEMORY_MUST((row->name = malloc(size)) != NULL, "a room");
-    memory_account((int64_t)size);
+    memory_account(MEMORY_OF_ROOMS, (int64_t)size);
     memcpy(row->name, name, size);
     row->kind = kind;
 }
 
 static void clear_row(struct change_row *row)
 {
-    memory_account(-(int64_t)(strlen(row->name) + 1));
+    memory_account(MEMORY_OF_ROOMS, -(int64_t)(strlen(row->name) + 1));
     free(row->name);
 }
 

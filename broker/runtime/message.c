@@ -46,9 +46,17 @@ void *message_create(uint16_t kind, size_t size)
     }
     if (message == NULL)
         MEMORY_MUST((message = malloc(size)) != NULL, "an event");
-    memory_account((int64_t)size);
+    memory_account(MEMORY_OF_MESSAGES, (int64_t)size);
     *message = (struct message){.kind = kind, .size = (uint32_t)size};
     return message;
+}
+
+void message_count_as(struct message *message, enum memory_part part)
+{
+    CHECK(message_is_plain(message));
+    memory_account(message->part, -(int64_t)message->size);
+    memory_account(part, (int64_t)message->size);
+    message->part = (uint8_t)part;
 }
 
 bool message_is_of_block(const struct message *message)
@@ -88,7 +96,7 @@ static void block_leave(struct message_block *block, uint32_t count)
     if (left != count)
         return;
     shared_release(block->shared);
-    memory_account(-(int64_t)block_bytes(block->count, block->message_bytes));
+    memory_account(MEMORY_OF_MESSAGES, -(int64_t)block_bytes(block->count, block->message_bytes));
     free(block);
 }
 
@@ -100,7 +108,8 @@ static struct held *held_of(const struct message *message)
 static void destroy_many(struct message *message)
 {
     struct held *held = held_of(message);
-    memory_account(-(int64_t)(message->size + sizeof(*held) + held->count * sizeof(void *)));
+    memory_account(MEMORY_OF_MESSAGES,
+                   -(int64_t)(message->size + sizeof(*held) + held->count * sizeof(void *)));
     for (uint64_t i = 0; i < held->count; i++)
         shared_release(held->shared[i]);
     free(message);
@@ -120,7 +129,8 @@ void message_destroy(struct message *message)
         return;
     }
     struct shared *shared = message_shared(message);
-    memory_account(-(int64_t)(message->size + (shared != NULL ? sizeof(shared) : 0)));
+    memory_account(message->part,
+                   -(int64_t)(message->size + (shared != NULL ? sizeof(shared) : 0)));
     shared_release(shared);
     free(message);
 }
@@ -169,7 +179,7 @@ struct message_block *message_block_create(uint32_t count, size_t size, struct s
     struct message_block *block = malloc(block_bytes(count, size));
     if (block == NULL)
         return NULL;
-    memory_account((int64_t)block_bytes(count, size));
+    memory_account(MEMORY_OF_MESSAGES, (int64_t)block_bytes(count, size));
     *block = (struct message_block){.count = count, .message_bytes = size, .shared = shared};
     atomic_init(&block->left, count + 1); /* one for whoever makes them */
     shared_hold(shared);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "runtime/shared.h"
 
 struct message {
@@ -25,6 +26,7 @@ struct message {
     uint16_t flags;       /* message.c's own: where it lives */
     uint32_t size;        /* of the whole message */
     uint16_t share; /* the scheduler's: whose share of a mailbox it has (senders.h); 0: none */
+    uint8_t part;   /* message.c's own: of the book, enum memory_part */
 };
 
 /* Events are small and go between the parts of the broker: nobody can be refused for them. */
@@ -33,6 +35,9 @@ enum { MESSAGE_SMALL_BYTES = 512 };
 /* Only the header is set. NULL without memory, but never for MESSAGE_SMALL_BYTES or less (see
  * MEMORY_MUST). `size` counts the header. Counts as held (base/memory.h) until it is destroyed. */
 void *message_create(uint16_t kind, size_t size);
+
+/* It is held for that, and not as a message like others. Of one that is plain. */
+void message_count_as(struct message *message, enum memory_part part);
 
 /* Any thread. NULL is nothing. */
 void message_destroy(struct message *message);

@@ -18,7 +18,7 @@ void *shared_create(size_t size)
         return NULL;
     atomic_init(&shared->holders, 1);
     shared->size = (uint32_t)size;
-    memory_account((int64_t)size);
+    memory_account(MEMORY_OF_PAYLOADS, (int64_t)size);
     return shared;
 }
 
@@ -36,6 +36,6 @@ void shared_release(struct shared *shared)
     CHECK(holders > 0);
     if (holders != 1)
         return;
-    memory_account(-(int64_t)shared->size);
+    memory_account(MEMORY_OF_PAYLOADS, -(int64_t)shared->size);
     free(shared);
 }

@@ -34,7 +34,7 @@ struct friends *friends_of(struct session *session)
     struct company *company = company_of(session);
     if (company->friends == NULL) {
         MEMORY_MUST((company->friends = calloc(1, sizeof(*company->friends))) != NULL, "friends");
-        memory_account((int64_t)sizeof(*company->friends));
+        memory_account(MEMORY_OF_FRIENDS, (int64_t)sizeof(*company->friends));
     }
     return company->friends;
 }
@@ -341,7 +341,7 @@ void friends_clear(struct session *session)
     if (friends->to_say != NULL)
         message_destroy(&friends->to_say->header);
     pairs_fini(friends);
-    memory_account(-(int64_t)sizeof(*friends));
+    memory_account(MEMORY_OF_FRIENDS, -(int64_t)sizeof(*friends));
     free(friends);
     session->company->friends = NULL;
 }

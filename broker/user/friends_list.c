@@ -16,7 +16,7 @@ static void *grow(void *rows, uint32_t *capacity, size_t row_bytes)
     uint32_t more = *capacity > 0 ? *capacity * 2 : 8;
     void *after;
     MEMORY_MUST((after = realloc(rows, more * row_bytes)) != NULL, "a list of friends");
-    memory_account((int64_t)((more - *capacity) * row_bytes));
+    memory_account(MEMORY_OF_FRIENDS, (int64_t)((more - *capacity) * row_bytes));
     *capacity = more;
     return after;
 }
@@ -39,7 +39,8 @@ static void fail(struct list_wait *list, uint16_t index, uint16_t code)
 
 static void destroy(struct list_wait *list)
 {
-    memory_account(-(int64_t)(sizeof(*list) + list->capacity * sizeof(*list->rows) +
+    memory_account(MEMORY_OF_FRIENDS,
+                   -(int64_t)(sizeof(*list) + list->capacity * sizeof(*list->rows) +
                               list->failure_capacity * sizeof(*list->failures)));
     free(list->rows);
     free(list->failures);
@@ -100,7 +101,7 @@ static struct list_wait *begin(const struct watch_list_message *message)
 {
     struct list_wait *list;
     MEMORY_MUST((list = calloc(1, sizeof(*list))) != NULL, "a list of friends");
-    memory_account((int64_t)sizeof(*list));
+    memory_account(MEMORY_OF_FRIENDS, (int64_t)sizeof(*list));
     list->by = message->by;
     list->request = message->request;
     return list;

@@ -26,7 +26,7 @@ static void *resize(void *before, size_t size_before, size_t size)
 {
     void *after;
     MEMORY_MUST((after = realloc(before, size)) != NULL, "friends");
-    memory_account((int64_t)size - (int64_t)size_before);
+    memory_account(MEMORY_OF_FRIENDS, (int64_t)size - (int64_t)size_before);
     return after;
 }
 
@@ -358,6 +358,6 @@ void pairs_fini(struct friends *friends)
     for (uint32_t i = 0; i < friends->top; i++)
         if (friends->pairs[i].record != NULL)
             release(&friends->pairs[i]);
-    memory_account(-(int64_t)(friends->size * sizeof(struct pair)));
+    memory_account(MEMORY_OF_FRIENDS, -(int64_t)(friends->size * sizeof(struct pair)));
     free(friends->pairs);
 }

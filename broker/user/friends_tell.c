@@ -46,7 +46,8 @@ static void forget_gathered(struct friends *friends)
             pair->dirty = 0;
         shared_release(&gathered->told->header);
     }
-    memory_account(-(int64_t)(friends->gathered_capacity * sizeof(*friends->gathered)));
+    memory_account(MEMORY_OF_FRIENDS,
+                   -(int64_t)(friends->gathered_capacity * sizeof(*friends->gathered)));
     free(friends->gathered);
     friends->gathered = NULL;
     friends->gathered_count = friends->gathered_capacity = 0;
@@ -78,7 +79,8 @@ static void gather(struct friends *friends, uint32_t position, struct watch_reco
         struct gathered *gathered;
         MEMORY_MUST((gathered = realloc(friends->gathered, capacity * sizeof(*gathered))) != NULL,
                     "friends");
-        memory_account((int64_t)((capacity - friends->gathered_capacity) * sizeof(*gathered)));
+        memory_account(MEMORY_OF_FRIENDS,
+                       (int64_t)((capacity - friends->gathered_capacity) * sizeof(*gathered)));
         friends->gathered = gathered;
         friends->gathered_capacity = capacity;
     }

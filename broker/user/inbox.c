@@ -184,7 +184,7 @@ static void add_run(struct inbox *inbox, uint32_t size)
 {
     struct inbox_run *run;
     MEMORY_MUST((run = malloc(run_bytes(size))) != NULL, "an inbox");
-    memory_account((int64_t)run_bytes(size));
+    memory_account(MEMORY_OF_INBOXES, (int64_t)run_bytes(size));
     *run = (struct inbox_run){.size = (uint16_t)size};
     if (inbox->last != NULL)
         inbox->last->next = run;
@@ -200,7 +200,7 @@ static void free_first_run(struct inbox *inbox)
     inbox->first = run->next;
     if (inbox->first == NULL)
         inbox->last = NULL;
-    memory_account(-(int64_t)run_bytes(run->size));
+    memory_account(MEMORY_OF_INBOXES, -(int64_t)run_bytes(run->size));
     free(run);
 }
 

@@ -26,7 +26,7 @@ struct names *names_create(uint32_t count, size_t bytes)
     size_t size = sizeof(*names) + count * (size_t)BEFORE_BYTES + bytes;
     CHECK(size <= UINT32_MAX);
     MEMORY_MUST((names = malloc(size)) != NULL, "friends");
-    memory_account((int64_t)size);
+    memory_account(MEMORY_OF_FRIENDS, (int64_t)size);
     *names = (struct names){.left = 1, .size = (uint32_t)size, .used = sizeof(*names)};
     return names;
 }
@@ -36,7 +36,7 @@ static void leave(struct names *names)
     CHECK(names->left > 0);
     if (--names->left > 0)
         return;
-    memory_account(-(int64_t)names->size);
+    memory_account(MEMORY_OF_FRIENDS, -(int64_t)names->size);
     free(names);
 }
 

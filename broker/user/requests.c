@@ -61,7 +61,7 @@ static struct requests *with_size(uint32_t size, const uint64_t key[2])
 {
     struct requests *requests = calloc(1, bytes_of(size));
     if (requests != NULL) {
-        memory_account((int64_t)bytes_of(size));
+        memory_account(MEMORY_OF_REQUESTS, (int64_t)bytes_of(size));
         requests->size = size;
         requests->key[0] = key[0];
         requests->key[1] = key[1];
@@ -200,6 +200,6 @@ bool requests_take(struct requests **out, struct request *taken)
 void requests_destroy(struct requests *requests)
 {
     if (requests != NULL)
-        memory_account(-(int64_t)bytes_of(requests->size));
+        memory_account(MEMORY_OF_REQUESTS, -(int64_t)bytes_of(requests->size));
     free(requests);
 }

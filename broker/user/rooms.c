@@ -36,7 +36,7 @@ struct rooms *rooms_of(struct session *session)
     struct company *company = company_of(session);
     if (company->rooms == NULL) {
         MEMORY_MUST((company->rooms = calloc(1, rooms_bytes(CAPACITY_MIN))) != NULL, "a session");
-        memory_account((int64_t)rooms_bytes(CAPACITY_MIN));
+        memory_account(MEMORY_OF_ROOMS, (int64_t)rooms_bytes(CAPACITY_MIN));
         company->rooms->capacity = CAPACITY_MIN;
     }
     return company->rooms;
@@ -52,7 +52,7 @@ void rooms_clear(struct session *session)
     struct rooms *rooms = rooms_if_any(session);
     if (rooms == NULL)
         return;
-    memory_account(-(int64_t)rooms_bytes(rooms->capacity));
+    memory_account(MEMORY_OF_ROOMS, -(int64_t)rooms_bytes(rooms->capacity));
     free(rooms);
     session->company->rooms = NULL;
 }
@@ -149,7 +149,8 @@ struct membership *rooms_add(struct session *session, actor_handle room, uint64_
         struct rooms *more;
         MEMORY_MUST((more = realloc(rooms, rooms_bytes(capacity))) != NULL, "a membership");
         rooms = more;
-        memory_account((int64_t)(rooms_bytes(capacity) - rooms_bytes(rooms->capacity)));
+        memory_account(MEMORY_OF_ROOMS,
+                       (int64_t)(rooms_bytes(capacity) - rooms_bytes(rooms->capacity)));
         rooms->capacity = capacity;
         session->company->rooms = rooms;
     }

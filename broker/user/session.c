@@ -53,8 +53,8 @@ struct bytes session_rooms(const struct session *session)
 /* Few have rooms, and they may be much longer than all the rest: they count as held. */
 static void drop_details(struct session *session)
 {
-    memory_account(
-        -(int64_t)(session_rooms(session).size + session->noted * sizeof(struct change_note)));
+    memory_account(MEMORY_OF_SESSIONS, -(int64_t)(session_rooms(session).size +
+                                                  session->noted * sizeof(struct change_note)));
     free(session->details);
     session->details = NULL;
     session->roomy = session->noted = false;
@@ -76,7 +76,7 @@ static void make_details(struct session *session, uint64_t ends_ms, const char *
         memcpy(details->text + first, client, second);
         if (third > 0)
             *bytes_put((uint8_t *)details->text + first + second, rooms) = '\0';
-        memory_account((int64_t)rooms.size);
+        memory_account(MEMORY_OF_SESSIONS, (int64_t)rooms.size);
     }
     drop_details(session);
     session->details = details;
@@ -170,7 +170,7 @@ void session_keep_note(struct session *session, const struct change_note *note)
     if (bare)
         memset(details, 0, at);
     memcpy((char *)details + at, note, sizeof(*note));
-    memory_account(sizeof(*note));
+    memory_account(MEMORY_OF_SESSIONS, sizeof(*note));
     session->details = details;
     session->noted = true;
 }
@@ -181,7 +181,7 @@ bool session_take_note(struct session *session, struct change_note *note)
         return false;
     size_t at = note_at(session);
     memcpy(note, (char *)session->details + at, sizeof(*note));
-    memory_account(-(int64_t)sizeof(*note));
+    memory_account(MEMORY_OF_SESSIONS, -(int64_t)sizeof(*note));
     session->noted = false;
     struct details *details = realloc(session->details, at);
     session->details = details != NULL ? details : session->details;

@@ -20,7 +20,7 @@ static void *resize(void *before, size_t size_before, size_t size)
 {
     void *after;
     MEMORY_MUST((after = realloc(before, size)) != NULL, "friends");
-    memory_account((int64_t)size - (int64_t)size_before);
+    memory_account(MEMORY_OF_FRIENDS, (int64_t)size - (int64_t)size_before);
     return after;
 }
 
@@ -103,7 +103,7 @@ struct target *target_claim(struct watch_shard *shard, const struct settings *se
 
 static void free_target(struct target *target)
 {
-    memory_account(-(int64_t)(target->capacity * sizeof(struct watcher)));
+    memory_account(MEMORY_OF_FRIENDS, -(int64_t)(target->capacity * sizeof(struct watcher)));
     free(target->watchers);
     target_set_status(target, NULL);
     shared_release(&target->record->header);
@@ -132,8 +132,8 @@ void targets_fini(struct watch_shard *shard)
     for (uint32_t i = 0; i < shard->top; i++)
         if (shard->targets[i].record != NULL)
             free_target(&shard->targets[i]);
-    memory_account(
-        -(int64_t)(shard->size * sizeof(struct target) + shard->bucket_count * sizeof(uint32_t)));
+    memory_account(MEMORY_OF_FRIENDS, -(int64_t)(shard->size * sizeof(struct target) +
+                                                 shard->bucket_count * sizeof(uint32_t)));
     free(shard->targets);
     free(shard->buckets);
 }
@@ -174,7 +174,7 @@ bool target_remove_watcher(struct target *target, struct watcher watcher)
     take_out(target, at - 1);
     if (target->count > 0)
         return true;
-    memory_account(-(int64_t)(target->capacity * sizeof(struct watcher)));
+    memory_account(MEMORY_OF_FRIENDS, -(int64_t)(target->capacity * sizeof(struct watcher)));
     free(target->watchers);
     target->watchers = NULL;
     target->capacity = 0;

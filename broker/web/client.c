@@ -69,7 +69,7 @@ static size_t on_body(char *data, size_t one, size_t size, void *context)
     }
     if (buffer_append(&request->answer, data, size) != 0)
         return 0;
-    memory_account((int64_t)(request->answer.capacity - before));
+    memory_account(MEMORY_OF_HTTP, (int64_t)(request->answer.capacity - before));
     return size;
 }
 
@@ -84,7 +84,7 @@ static size_t on_head(char *data, size_t one, size_t size, void *context)
 
 static void destroy(struct web_request *request)
 {
-    memory_account(-held(request) - (int64_t)request->answer.capacity);
+    memory_account(MEMORY_OF_HTTP, -held(request) - (int64_t)request->answer.capacity);
     if (request->easy != NULL)
         curl_easy_cleanup(request->easy);
     curl_slist_free_all(request->headers);
@@ -101,7 +101,7 @@ static struct web_request *create(struct web_client *client, struct bytes body)
     request->client = client;
     request->body_size = body.size;
     memcpy(request->body, body.data, body.size);
-    memory_account(held(request));
+    memory_account(MEMORY_OF_HTTP, held(request));
     request->easy = curl_easy_init();
     if (request->easy != NULL)
         return request;

@@ -88,6 +88,27 @@ def try_login(broker, name):
         return code_of(frame)
 
 
+STEP = 64 << 10  # each thread sums its own in steps, and each part by itself
+THREADS = 16  # that hold anything
+
+
+def parts_of(backend):
+    """{part: bytes} of the book; together they are what is held."""
+    numbers = backend.numbers("stats")
+    parts = {
+        name[len("memory_") : -len("_bytes")]: value
+        for name, value in numbers.items()
+        if name.startswith("memory_") and name.endswith("_bytes")
+    }
+    held = parts.pop("held")
+    parts.pop("limit", None)
+    check(len(parts) == 18, f"the parts are {sorted(parts)}")
+    signed = [value - (1 << 64) if value >> 63 else value for value in parts.values()]
+    rest = held - sum(signed)
+    check(abs(rest) < len(parts) * STEP * THREADS, f"{rest} bytes have no part: {parts}")
+    return parts
+
+
 def scene_inboxes():
     """Tight: no logins. Full: no connections, no sends, no calls. Then all of it again."""
     # Nobody fetches while they hoard, which takes as long as it takes.
@@ -117,6 +138,9 @@ def scene_inboxes():
         check_equal(code_of(asked), "BUSY", "a send when it is full")
         held = number("memory_held_bytes")
         check(held <= BUDGET + SLACK, f"{held} bytes are held")
+        parts = parts_of(backend)
+        for_inboxes = parts["inboxes"] + parts["payloads"] + parts["messages"]
+        check(for_inboxes > held * 3 / 4, f"of {held} bytes are for inboxes: {parts}")
         check_equal(backend.push("away", PAYLOAD).push.accepted, 0, "a push when it is full")
         check_equal(code_of(away.ask("call", service="chat", method="m")), "BUSY", "a call")
         with Client(broker) as stranger:
@@ -208,6 +232,7 @@ def scene_outputs():
                     talked += 1
                 worst = max(worst, time.monotonic() - began)
         numbers = backend.numbers("stats")
+        parts_of(backend)
         check(numbers["output_evicted"] >= 1, "nobody was closed")
         eventually(
             lambda: "limits.memory_bytes"
@@ -245,6 +270,8 @@ def scene_large_frames_in_the_making():
         pourers = Pourers(broker, 40, (1 << 20) - 100)
         most = pourers.pour_all(number)
         check(number("memory_full") > 0, "it was never full")
+        parts = parts_of(backend)
+        check(parts["input"] > BUDGET / 4, f"frames in the making are not the most: {parts}")
         check(most < BUDGET + SLACK, f"{most >> 10} KiB held of {BUDGET >> 10}")
         check(number("input_evicted") > 0, "nobody was closed")
         eventually(

@@ -116,6 +116,28 @@ const SPANS = [
     [3600, "the last hour"],
 ];
 
+// enum memory_part of broker/base/memory.h.
+const PARTS = [
+    ["messages", "messages on their way"],
+    ["frames", "frames of clients, not handled yet"],
+    ["payloads", "payloads that several messages share"],
+    ["inboxes", "inboxes"],
+    ["requests", "requests without their answer"],
+    ["answers", "answers that wait for a resume"],
+    ["calls", "calls on their way to services"],
+    ["logins", "logins that are judged"],
+    ["rooms", "rooms and their members"],
+    ["room_histories", "places of what rooms keep"],
+    ["friends", "who watches whom"],
+    ["output", "output that clients have not read"],
+    ["input", "frames that have come in part"],
+    ["websocket", "connections by WebSocket"],
+    ["backends", "what backends submitted"],
+    ["http", "requests by HTTP"],
+    ["sessions", "rooms of tokens, losses not stored yet"],
+    ["own", "the broker's own"],
+];
+
 export class Overview {
     constructor(context) {
         this.context = context;
@@ -344,19 +366,19 @@ export class Overview {
         this.tickTables(history, history.last().stats);
     }
 
-    // The book of limits.memory_bytes, and what of it has a name.
+    // The book of limits.memory_bytes: each part of it, the largest first. Threads sum in steps, so what
+    // the parts lack is said, too.
     tickBudget(gauges) {
         const limit = gauges.memory_limit_bytes || 0;
         const held = gauges.memory_held_bytes || 0;
-        const parts = [
-            ["output that clients have not read", gauges.output_bytes],
-            ["history of rooms", gauges.room_history_bytes],
-        ].filter(([, value]) => value !== undefined);
+        const parts = PARTS.map(([name, text]) => [text, gauges[`memory_${name}_bytes`] || 0])
+            .filter(([, value]) => value > 0)
+            .sort(([, one], [, other]) => other - one);
         const named = parts.reduce((sum, [, value]) => sum + value, 0);
         const rows = [
             ["held in all", held],
             ...parts,
-            ["inboxes, sessions and the rest", Math.max(0, held - named)],
+            ["not summed by part yet", Math.max(0, held - named)],
             ["free", Math.max(0, limit - held)],
         ];
         this.budgetTable.show(

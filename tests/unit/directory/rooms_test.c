@@ -303,7 +303,7 @@ static void without_memory_nothing_goes_out_and_nobody_comes_in(void **state)
     struct probe *ann = enter(stand, "ann");
     stand->limits.limits_memory_bytes = 64 * 1024 * 1024;
     memory_open(&stand->limits, NULL, stand->hall.metrics);
-    memory_account(60 * 1024 * 1024);
+    memory_account(MEMORY_OF_OWN, 60 * 1024 * 1024);
     assert_int_equal(memory_level(), MEMORY_FULL);
     assert_int_equal(send(stand, &join_of("a", 0, true)->call), USHER__V1__ERROR__CODE__BUSY);
     struct room_command_message *end =
@@ -316,7 +316,7 @@ static void without_memory_nothing_goes_out_and_nobody_comes_in(void **state)
     rooms_fan_out(&stand->rooms, &stand->hall.runner, stand->room);
     room_out_done(stand->room);
     assert_int_equal(waiting(stand, ann), 1);
-    memory_account(-60 * 1024 * 1024);
+    memory_account(MEMORY_OF_OWN, -60 * 1024 * 1024);
     memory_close();
 }
 

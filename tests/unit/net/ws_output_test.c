@@ -550,7 +550,7 @@ static void frames_while_memory_is_full(void **state)
                          (at == 0 ? WS_BYTES_BINARY : WS_BYTES_CONTINUATION),
                      (struct bytes){frame.data + at, size}, (uint32_t)at);
     }
-    memory_account(BUDGET);
+    memory_account(MEMORY_OF_OWN, BUDGET);
     assert_int_equal(memory_level(), MEMORY_FULL);
     ws_send(&peer, wire.data, wire.size);
     ws_expect_frames(fixture, peer.conn, frame.data, frame.size);
@@ -559,7 +559,7 @@ static void frames_while_memory_is_full(void **state)
     ws_rounds(fixture);
     assert_int_equal(frames_size(fixture, peer.conn), 0);
     assert_true(carry_size(slot_find(fixture->net, peer.conn)) < IN_PLACE_BYTES);
-    memory_account(-BUDGET);
+    memory_account(MEMORY_OF_OWN, -BUDGET);
     ws_send(&peer, wire.data + wire.size - END, END);
     ws_control(&peer, WS_BYTES_PING, "heard");
     ws_expect_frames(fixture, peer.conn, frame.data, frame.size);

@@ -750,8 +750,8 @@ static void draining(void **state)
 static int64_t held(struct fixture *fixture)
 {
     enum { STEP_BYTES = 64 * 1024 };
-    memory_account(2 * STEP_BYTES);
-    memory_account(-2 * STEP_BYTES);
+    memory_account(MEMORY_OF_OWN, 2 * STEP_BYTES);
+    memory_account(MEMORY_OF_OWN, -2 * STEP_BYTES);
     return (int64_t)metric_of(fixture, METRIC_memory_held_bytes);
 }
 

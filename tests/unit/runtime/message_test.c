@@ -11,6 +11,9 @@
 
 #include <cmocka.h>
 
+#include "base/limits.h"
+#include "base/metrics.h"
+
 struct greeting {
     struct message header;
     char text[40];
@@ -27,6 +30,26 @@ static void only_the_header_is_set(void **state)
     assert_int_equal(greeting->header.size, sizeof(*greeting));
     greeting->text[sizeof(greeting->text) - 1] = 'x'; /* the memory is there */
     message_destroy(&greeting->header);
+}
+
+/* Each under its own part of the book, for as long as it lives. */
+static void a_message_counts_as_what_it_is_for(void **state)
+{
+    static const struct limits limits;
+    enum { SIZE = 1 << 20 };
+    struct metrics *metrics = metrics_create(1);
+    memory_open(&limits, NULL, metrics);
+    struct message *plain = message_create(1, SIZE), *call = message_create(2, 3 * SIZE);
+    message_count_as(call, MEMORY_OF_CALLS);
+    assert_int_equal(metrics_read(metrics, METRIC_memory_messages_bytes), SIZE);
+    assert_int_equal(metrics_read(metrics, METRIC_memory_calls_bytes), 3 * SIZE);
+    message_destroy(call);
+    assert_int_equal(metrics_read(metrics, METRIC_memory_messages_bytes), SIZE);
+    assert_int_equal(metrics_read(metrics, METRIC_memory_calls_bytes), 0);
+    message_destroy(plain);
+    assert_int_equal(metrics_read(metrics, METRIC_memory_messages_bytes), 0);
+    memory_close();
+    metrics_destroy(metrics);
 }
 
 static void the_smallest_is_a_header(void **state)
@@ -241,6 +264,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_the_header_is_set),
+        cmocka_unit_test(a_message_counts_as_what_it_is_for),
         cmocka_unit_test(the_smallest_is_a_header),
         cmocka_unit_test(a_message_holds_what_it_was_given),
         cmocka_unit_test(a_block_lives_as_long_as_its_messages),

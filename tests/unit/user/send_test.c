@@ -519,11 +519,11 @@ static void half_of_the_memory_is_not_for_those_who_do_not_read(void **state)
     stage->limits.limits_inbox_bytes = 1 << 20;
     stage->limits.limits_memory_bytes = BUDGET_BYTES;
     memory_open(&stage->limits, NULL, stage->metrics);
-    memory_account(BUDGET_BYTES / 2 - (1 << 20));
+    memory_account(MEMORY_OF_OWN, BUDGET_BYTES / 2 - (1 << 20));
     stage_login(stage, 10, true);
     stage_deliver(stage, 5, "one");
     EXPECT(stage, "to 901 result #5 OK epoch=1 asker=9", "10 message 1 from=bob 'one'");
-    memory_account(2 << 20);
+    memory_account(MEMORY_OF_OWN, 2 << 20);
     stage_deliver(stage, 6, "two");
     EXPECT(stage, "to 901 result #6 OK epoch=1 asker=9", "10 message 2 from=bob 'two'");
     stage_detach(stage);
@@ -533,10 +533,10 @@ static void half_of_the_memory_is_not_for_those_who_do_not_read(void **state)
     EXPECT_NOTHING(stage);
     COUNTED(stage, inbox_memory_full, 1);
     assert_int_equal(stage->session.inbox->count, 4);
-    memory_account(-(2 << 20));
+    memory_account(MEMORY_OF_OWN, -(2 << 20));
     stage_deliver(stage, 8, "six");
     EXPECT(stage, "to 901 result #8 OK epoch=1 asker=9");
-    memory_account(-(BUDGET_BYTES / 2 - (1 << 20)));
+    memory_account(MEMORY_OF_OWN, -(BUDGET_BYTES / 2 - (1 << 20)));
     memory_close();
 }
 
