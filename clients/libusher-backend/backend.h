@@ -11,6 +11,7 @@
  * presence.c  the cursor in the presence stream, gaps, snapshots
  * rooms.c     rooms: their mail and commands
  * friends.c   the same of friends
+ * stored.c    the same of stored messages
  * query.c     blocking queries, on a connection of their own
  * channel.c   one REQ socket with one request at a time; the only one that knows nng */
 

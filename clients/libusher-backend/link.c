@@ -12,6 +12,7 @@
 #include "libusher-backend/friends.h"
 #include "libusher-backend/pack.h"
 #include "libusher-backend/rooms.h"
+#include "libusher-backend/stored.h"
 #include "proto/link_frame.h"
 #include "proto/utf8.h"
 
@@ -405,6 +406,8 @@ static void fetch_batch(struct usher_backend *backend, const Usher__V1__Batch *b
             rooms_news(backend, mail->news);
         else if (mail->body_case == USHER__V1__MAIL__BODY_WATCH)
             friends_ask(backend, mail->watch);
+        else if (mail->body_case == USHER__V1__MAIL__BODY_STORED)
+            stored_notice(backend, mail->stored);
         backend->mail_done = mail->seq;
     }
     presence_batch(backend, batch);

@@ -120,6 +120,8 @@ const char *usher_backend_state_name(unsigned session_state)
 
 const char *usher_backend_code_name(unsigned code)
 {
+    if (code == USHER_BACKEND_NOT_STORED)
+        return "not-stored";
     return code == USHER_BACKEND_LOST ? "lost" : NAME(code_names, code);
 }
 

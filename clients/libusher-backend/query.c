@@ -113,6 +113,37 @@ static bool pack_rooms(Usher__V1__Command *command, struct room_question *questi
     }
 }
 
+/* What questions about stored messages are made of. */
+struct inbox_question {
+    Usher__V1__Inbox inbox;
+    Usher__V1__InboxDrop drop;
+};
+
+/* False: it is none of them. */
+static bool pack_inbox(Usher__V1__Command *command, struct inbox_question *question,
+                       const struct usher_backend_query *query)
+{
+    switch (query->kind) {
+    case USHER_BACKEND_INBOX:
+        usher__v1__inbox__init(&question->inbox);
+        question->inbox.user = pack_text(query->user);
+        question->inbox.after_mid = query->mid;
+        question->inbox.limit = query->limit;
+        command->body_case = USHER__V1__COMMAND__BODY_INBOX;
+        command->inbox = &question->inbox;
+        return true;
+    case USHER_BACKEND_INBOX_DROP:
+        usher__v1__inbox_drop__init(&question->drop);
+        question->drop.user = pack_text(query->user);
+        question->drop.up_to_mid = query->mid;
+        command->body_case = USHER__V1__COMMAND__BODY_INBOX_DROP;
+        command->inbox_drop = &question->drop;
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Builds the command on the stack of this call, because its parts are borrowed from one another. */
 static int pack_query(struct usher_backend *backend, struct buffer *out,
                       const struct usher_backend_query *query)
@@ -129,6 +160,7 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
     Usher__V1__Stats stats = USHER__V1__STATS__INIT;
     struct order order;
     struct room_question rooms;
+    struct inbox_question inbox;
     Usher__V1__History history = USHER__V1__HISTORY__INIT;
     switch (query->kind) {
     case USHER_BACKEND_LOOKUP:
@@ -171,7 +203,8 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
         command.history = &history;
         break;
     default:
-        if (!pack_order(backend, &command, &order, query) && !pack_rooms(&command, &rooms, query))
+        if (!pack_order(backend, &command, &order, query) && !pack_rooms(&command, &rooms, query) &&
+            !pack_inbox(&command, &inbox, query))
             return -EINVAL;
         break;
     }
@@ -368,6 +401,27 @@ static void copy_history(struct usher_backend_answer *answer, struct usher_backe
     answer->more = list->more;
 }
 
+static void copy_stored(struct usher_backend_answer *answer, struct usher_backend_stored *rows,
+                        struct texts *texts, const Usher__V1__StoredList *list)
+{
+    for (size_t i = 0; i < list->n_messages; i++) {
+        const Usher__V1__StoredInfo *message = list->messages[i];
+        rows[i] = (struct usher_backend_stored){
+            .mid = message->mid,
+            .from = text_copy(texts, message->from),
+            .service = text_copy(texts, message->service),
+            .payload_bytes = message->payload_bytes,
+            .time_ms = message->time_ms,
+            .expires_ms = message->expires_ms,
+        };
+    }
+    answer->stored = rows;
+    answer->stored_rows = list->n_messages;
+    answer->stored_count = list->count;
+    answer->stored_bytes = list->bytes;
+    answer->more = list->more;
+}
+
 /* How many rows there are; they are of one kind. */
 static size_t rows_of(const Usher__V1__Result *result, size_t *row_bytes)
 {
@@ -393,6 +447,9 @@ static size_t rows_of(const Usher__V1__Result *result, size_t *row_bytes)
     case USHER__V1__RESULT__VALUE_HISTORY:
         *row_bytes = sizeof(struct usher_backend_history);
         return result->history->n_records;
+    case USHER__V1__RESULT__VALUE_STORED:
+        *row_bytes = sizeof(struct usher_backend_stored);
+        return result->stored->n_messages;
     default:
         *row_bytes = 0;
         return 0;
@@ -428,6 +485,8 @@ static struct usher_backend_answer *convert(const Usher__V1__Result *result, siz
         copy_members(answer, rows, &texts, result->members);
     else if (result->value_case == USHER__V1__RESULT__VALUE_HISTORY)
         copy_history(answer, rows, &texts, result->history);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_STORED)
+        copy_stored(answer, rows, &texts, result->stored);
     return answer;
 }
 

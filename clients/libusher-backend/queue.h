@@ -25,6 +25,7 @@ enum command_kind {
     COMMAND_REPLY,     /* only for the link whose call it answers */
     COMMAND_SNAPSHOT,  /* one page, asked by presence.c */
     COMMAND_TRANSIENT, /* a push that is soon worth nothing */
+    COMMAND_STORED,    /* a push that the node is to store */
 };
 
 struct command {

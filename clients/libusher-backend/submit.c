@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "libusher-backend/pack.h"
 #include "libusher-backend/rooms.h"
+#include "libusher-backend/stored.h"
 #include "proto/link_submit.h"
 #include "proto/traceparent.h"
 
@@ -127,10 +128,16 @@ static int push_to(struct usher_backend *backend, const struct usher_backend_mes
     push.payload = pack_bytes(from->payload, from->payload_size);
     push.epoch = from->epoch;
     push.transient = from->transient;
+    push.keep_s = from->keep_s;
+    push.tag = from->tag;
     push.traceparent = traceparent_of(from);
     command->body_case = USHER__V1__COMMAND__BODY_PUSH;
     command->push = &push;
-    return enqueue_as(backend, command, from->transient ? COMMAND_TRANSIENT : COMMAND_PLAIN, token);
+    return enqueue_as(backend, command,
+                      from->transient     ? COMMAND_TRANSIENT
+                      : from->keep_s != 0 ? COMMAND_STORED
+                                          : COMMAND_PLAIN,
+                      token);
 }
 
 static int push_to_all(struct usher_backend *backend, const struct usher_backend_message *from,
@@ -349,7 +356,7 @@ void submit_stale(struct usher_backend *backend)
 }
 
 /* Who did not get a push is told as far as memory goes: the sum is right in any case. */
-static void report_result(struct usher_backend *backend, uint64_t token,
+static void report_result(struct usher_backend *backend, const struct command *command,
                           const Usher__V1__Result *from)
 {
     struct usher_backend_result result = {.code = (unsigned)from->code};
@@ -358,6 +365,7 @@ static void report_result(struct usher_backend *backend, uint64_t token,
         const Usher__V1__PushReport *report = from->push;
         result.accepted = report->accepted;
         result.dropped = report->dropped;
+        result.mid = report->mid;
         if (report->n_failures > 0)
             failures = calloc(report->n_failures, sizeof(*failures));
         for (size_t i = 0; failures != NULL && i < report->n_failures; i++)
@@ -371,7 +379,11 @@ static void report_result(struct usher_backend *backend, uint64_t token,
         room_convert(&room, from->rooms->rooms[0]);
         result.room = &room;
     }
-    backend->on.on_result(backend->context, token, &result);
+    if (from->value_case == USHER__V1__RESULT__VALUE_STORED)
+        result.accepted = from->stored->count;
+    if (command->kind == COMMAND_STORED)
+        stored_judge(&result);
+    backend->on.on_result(backend->context, command->token, &result);
     free(failures);
 }
 
@@ -385,7 +397,7 @@ bool submit_results(struct usher_backend *backend, const Usher__V1__Results *res
         if (command->kind == COMMAND_SNAPSHOT)
             presence_page(backend, results->results[i]);
         else if (command->token != 0 && backend->on.on_result != NULL)
-            report_result(backend, command->token, results->results[i]);
+            report_result(backend, command, results->results[i]);
         free(command);
     }
     batch->count = 0;

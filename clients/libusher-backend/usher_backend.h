@@ -144,6 +144,29 @@ struct usher_backend_watch_ask {
     bool redelivered;    /* another instance may have seen it before */
 };
 
+/* --- stored messages ----------------------------------------------------- */
+
+/* Something was stored for a user who has no session: the hook for what tells him elsewhere. Only
+ * to the service that inbox.notify_service of the node names; at most once for each message. */
+struct usher_backend_stored_notice {
+    const char *user;
+    uint64_t mid;
+    const char *from;    /* the user who sent it, or "" */
+    const char *service; /* the service that pushed it, or "" */
+    uint32_t payload_bytes;
+    uint64_t time_ms;
+    uint32_t count; /* stored for that user, this one too */
+};
+
+/* One that its receiver has not processed yet. */
+struct usher_backend_stored {
+    uint64_t mid;
+    const char *from, *service;
+    uint32_t payload_bytes;
+    uint64_t time_ms;
+    uint64_t expires_ms;
+};
+
 enum usher_backend_kind {
     USHER_BACKEND_ONLINE = 1,
     USHER_BACKEND_DETACHED = 2, /* connection lost; may resume until until_ms */
@@ -184,7 +207,7 @@ struct usher_backend_session {
                             * the node does not know */
 };
 
-/* How a command ended. All but the last are the node's own words. */
+/* How a command ended. All but the last two are the node's own words. */
 enum usher_backend_code {
     USHER_BACKEND_OK = 0,
     USHER_BACKEND_NOT_ONLINE = 1,
@@ -199,8 +222,10 @@ enum usher_backend_code {
     USHER_BACKEND_ROOM_FULL = 10,
     USHER_BACKEND_NOT_MEMBER = 11,
     USHER_BACKEND_RATE_LIMITED = 12,
-    USHER_BACKEND_FULL = 13,  /* a limit of users, rooms or targets is reached */
-    USHER_BACKEND_LOST = 100, /* the link broke before the answer: done once or not at all */
+    USHER_BACKEND_FULL = 13,        /* a limit of users, rooms or targets is reached */
+    USHER_BACKEND_LOST = 100,       /* the link broke before the answer: done once or not at all */
+    USHER_BACKEND_NOT_STORED = 101, /* of push_stored: the node is of a version that stores none,
+                                     * and took it for a push like any other */
 };
 
 struct usher_backend_failure {
@@ -210,13 +235,15 @@ struct usher_backend_failure {
 
 struct usher_backend_result {
     unsigned code;     /* enum usher_backend_code */
-    uint32_t accepted; /* pushes: how many inboxes took it; transient: to how many it went */
+    uint32_t accepted; /* pushes: how many inboxes took it; transient: to how many it went; of
+                        * inbox_drop: how many were dropped */
     const struct usher_backend_failure *failures;
     size_t failure_count; /* pushes: who did not get it, as far as the answer had room; of
                            * watch_list: who is not watched */
     uint32_t dropped;     /* transient pushes: to how many it did not go, who are no failures */
     const struct usher_backend_room *room; /* of room_open and room_publish, with the offset of the
                                             * message; else NULL */
+    uint64_t mid;                          /* of push_stored */
 };
 
 enum usher_backend_state {
@@ -251,6 +278,8 @@ struct usher_backend_callbacks {
     void (*on_room_news)(void *context, const struct usher_backend_room_news *news);
     /* Without this callback this instance lets nobody watch anybody. */
     void (*on_watch_ask)(void *context, const struct usher_backend_watch_ask *ask);
+    /* Acknowledged when it returns. */
+    void (*on_stored_notice)(void *context, const struct usher_backend_stored_notice *notice);
 };
 
 enum { USHER_BACKEND_URLS_MAX = 8 };
@@ -345,9 +374,24 @@ struct usher_backend_message {
     uint64_t epoch; /* 0: whatever login they have */
     bool transient;
     const char *traceparent;
+    uint32_t keep_s; /* as in usher_backend_push_stored; 0: it is not stored */
+    uint64_t tag;
 };
 int usher_backend_push_message(struct usher_backend *backend,
                                const struct usher_backend_message *message, uint64_t token);
+
+/* Stores a message for each of the users, online or not: what the result counts as accepted is on
+ * the node's disk, until its receiver has processed it or keep_s seconds are over. -EINVAL:
+ * keep_s is 0. More than inbox.keep_max_s of the node is TOO_LARGE. `tag`, if not 0: for whom this
+ * service has stored one under that tag within ten minutes, it is not stored again, and counts as
+ * accepted; so what ended as LOST is pushed again with its tag. */
+int usher_backend_push_stored(struct usher_backend *backend, const char *const *users,
+                              size_t user_count, const void *payload, size_t payload_size,
+                              uint32_t keep_s, uint64_t tag, uint64_t token);
+
+/* Drops what is stored for a user, up to that mid. His next Welcome says so. */
+int usher_backend_inbox_drop(struct usher_backend *backend, const char *user, uint64_t up_to_mid,
+                             uint64_t token);
 
 struct usher_backend_kick {
     const char *user;
@@ -436,6 +480,10 @@ enum usher_backend_query_kind {
                                  */
     USHER_BACKEND_HISTORY, /* user, limit -> history (newest first), seq (of all users: how many
                             * are kept), first_ms, more */
+    USHER_BACKEND_INBOX,   /* user, mid (the last one of the page before), limit -> stored (oldest
+                            * first), stored_count and stored_bytes (all that he has), more */
+    /* It changes something, and sends the token of the options. */
+    USHER_BACKEND_INBOX_DROP, /* user, mid (up to it) -> stored_count (so many were dropped) */
 };
 
 struct usher_backend_query {
@@ -451,6 +499,7 @@ struct usher_backend_query {
     uint32_t timeout_ms;      /* 0: 3 seconds */
     bool restart;             /* the node is alone: it stops and begins again at once */
     const char *room;
+    uint64_t mid;
 };
 
 /* What has happened to a user. Texts are of whoever said them: show them escaped. */
@@ -509,6 +558,10 @@ struct usher_backend_answer {
     struct usher_backend_history *history;
     size_t history_count;
     uint64_t first_ms; /* history: it goes back to then; 0: there is none */
+    struct usher_backend_stored *stored;
+    size_t stored_rows;
+    uint32_t stored_count;
+    uint64_t stored_bytes;
 };
 
 /* Gives *answer, to be given back by usher_backend_answer_free. -ETIMEDOUT (nobody answers),

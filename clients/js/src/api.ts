@@ -25,6 +25,10 @@ export interface Options {
     client?: string;
     /** Such as sessionStorage: a page that is loaded again resumes its session. */
     storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+    /** Such as localStorage: `lastMid` is kept there, and taken from there. By default in `storage`. */
+    midStorage?: Pick<Storage, "getItem" | "setItem">;
+    /** What `lastMid` was in an earlier life, where the program keeps it by itself. */
+    lastMid?: number;
     /** The class to use where there is no global WebSocket. */
     webSocket?: unknown;
     /** From the first byte to the Welcome (10,000). */
@@ -57,6 +61,11 @@ export interface Welcome {
     heartbeatMs: number;
     /** How long the session waits for this client when its connection is lost. */
     resumeMs: number;
+    /** Of stored messages. PARTIAL: some expired before they were here, or an operator dropped them.
+     * FRESH: the broker is of before stored messages. */
+    stored: WelcomeReplay;
+    /** So many wait on the broker's disk, and follow. */
+    storedMessages: number;
     /** The largest frame that the broker takes. */
     frameBytesMax: number;
     /** How long until the session ends with its token; 0: it does not. */
@@ -87,6 +96,8 @@ export interface Message {
     redelivered: boolean;
     /** How many are missing right before this one. */
     missed: number;
+    /** Of one that was stored: rises for each user, over all his sessions. 0: it was not. */
+    mid: number;
     /** Of W3C Trace Context, as whoever sent it gave it, or empty. */
     traceparent: string;
 }
@@ -128,6 +139,11 @@ export interface SendOptions {
     /** It is worth something only now: to his connection if nothing waits for him, else dropped. While
      * this client is away it is not sent later, but rejected with NOT_SENT. */
     transient?: boolean;
+    /** Stored on the broker's disk, until the receiver has processed it, for so many seconds at most. */
+    keepS?: number;
+    /** With keepS: a second one from this user to that one under this number within ten minutes is not
+     * stored, and its promise gives the mid of the first. So what ended with NO_ANSWER is sent again. */
+    tag?: number;
     /** How long to wait for the answer (`requestTimeoutMs`). */
     timeoutMs?: number;
     /** Of W3C Trace Context; the receiver gets it. What is none is left out. */
@@ -152,9 +168,11 @@ export interface Client {
     readonly ready: Promise<Welcome>;
     /** Why the client has ended, as soon as it has. */
     readonly ended: Closed | undefined;
+    /** The highest mid of a stored message that the program has processed. None up to it comes again. */
+    readonly lastMid: number;
 
     /** To another user, or to oneself. Gives the epoch of the receiver; 0 when it was transient and
-     * was dropped. */
+     * was dropped; with keepS the mid, when it is on the disk. */
     send(to: string, payload: Payload, options?: SendOptions): Promise<number>;
     /** To a service; gives its reply, or a StatusError. */
     call(

@@ -2,8 +2,9 @@
 // What a request that failed is rejected with.
 import { CloseReason, ErrorCode, ERRORS, ErrorFields } from "./fields.js";
 
-/** What the client says by itself: it never left; or it left and nobody will tell. */
-export type LocalCode = "NOT_SENT" | "NO_ANSWER";
+/** What the client says by itself: it never left; it left and nobody will tell; or it was sent, but the broker
+ * is of before stored messages and has it on no disk. */
+export type LocalCode = "NOT_SENT" | "NO_ANSWER" | "NOT_STORED";
 
 /** Why a connection is over: what the broker said, or LOST: nothing; or CLOSED: this client did it. */
 export type EndCode = CloseReason | ErrorCode | "LOST" | "CLOSED";

@@ -4,6 +4,10 @@
 // Within an epoch a message counts only if its seq is higher than all before it: what comes again
 // after a resume while it still waits here is given once. A message is processed when the program has
 // left it and all before it; seqs are acknowledged up to that one, some at a time.
+//
+// A stored message has a mid besides, which rises over all epochs: one that is not above all before it was
+// here, and comes again because the broker does not know that it was processed. It is not given again,
+// but its new seq is processed as soon as the first copy is, or the broker would wait for it for ever.
 import { Message } from "./api.js";
 import { Emitter } from "./emitter.js";
 import { MessageFields } from "./fields.js";
@@ -16,9 +20,11 @@ const enum Acks {
     DELAY_MS = 50,
 }
 
-interface Received extends Message {
+export interface Received extends Message {
     /** The numbering that its seq belongs to: a new epoch begins another. */
     _count: object;
+    /** The highest up to this one. */
+    _mid: number;
     /** The program is done with it. */
     _left?: boolean;
 }
@@ -30,6 +36,13 @@ export class Inbox {
     _count: object = {};
     _receivedSeq = 0;
     _processedSeq = 0;
+    _receivedMid: number;
+    /** Of those that came again one behind the other: the seq before them, and seq and mid of the last. */
+    _againAfter = 0;
+    _againSeq = 0;
+    _againMid = 0;
+    /** Before what is given next. */
+    _missed = 0;
     _unread: Received[] = [];
     _bytes = 0;
     /** Taken by the program and not left, in their order. */
@@ -47,26 +60,43 @@ export class Inbox {
         readonly _progress: () => void,
         /** The program has taken half of what was too much. */
         readonly _drained: () => void,
-    ) {}
+        public _processedMid: number,
+    ) {
+        this._receivedMid = _processedMid;
+    }
 
     /** From here on messages are numbered from seq. */
     _begin(epoch: number, seq: number): void {
         this._epoch = epoch;
         this._count = {};
         this._receivedSeq = this._processedSeq = Math.max(seq - 1, 0);
+        this._againSeq = this._missed = 0;
     }
 
     /** False: it does not fit, and was not taken. */
     _push(fields: MessageFields): boolean {
-        const { seq, payload } = fields;
+        const { seq, mid, payload } = fields;
+        const after = this._receivedSeq;
         if (seq && seq <= this._receivedSeq) {
             return true;
         }
         if (this._holds(1)) {
             return !seq; // what has no number is only worth something now
         }
-        const missed = seq ? seq - this._receivedSeq - 1 : 0;
-        this._receivedSeq = seq || this._receivedSeq;
+        this._missed += seq && seq - after - 1;
+        this._receivedSeq = seq || after;
+        if (mid && mid <= this._receivedMid) {
+            if (after !== this._againSeq) {
+                this._againAfter = after;
+            }
+            this._againSeq = seq;
+            this._againMid = mid;
+            this._process(this._count, 0, 0);
+            return true;
+        }
+        this._receivedMid = mid || this._receivedMid;
+        const missed = seq && this._missed;
+        this._missed -= missed;
         this._bytes += payload.length;
         this._unread.push({
             ...fields,
@@ -76,6 +106,7 @@ export class Inbox {
                 return textOf(payload);
             },
             _count: this._count,
+            _mid: this._receivedMid,
         });
         this._give();
         return true;
@@ -125,21 +156,34 @@ export class Inbox {
     _leave(message: Received): void {
         message._left = true;
         while (this._taken[0]?._left) {
-            const { _count, seq } = this._taken.shift()!;
+            const { _count, seq, _mid } = this._taken.shift()!;
             if (!this._settings.manualAcks) {
-                this._process(_count, seq);
+                this._process(_count, seq, _mid);
             }
         }
     }
 
-    /** All up to seq is processed. */
-    _process(count: object, seq: number): void {
-        if (count !== this._count || seq <= this._processedSeq) {
+    /** All up to seq is processed, and all that is stored up to mid. */
+    _process(count: object, seq: number, mid: number): void {
+        const before = this._processedSeq;
+        const more = mid > this._processedMid;
+        let last = count === this._count && seq > before ? seq : before;
+        if (more) {
+            this._processedMid = mid;
+        }
+        if (
+            this._againSeq > last &&
+            this._againAfter <= last &&
+            this._againMid <= this._processedMid
+        ) {
+            last = this._againSeq;
+        }
+        if (last === before && !more) {
             return;
         }
         const few = this._untold < Acks.SOON;
-        this._untold += seq - this._processedSeq;
-        this._processedSeq = seq;
+        this._untold += last - before;
+        this._processedSeq = last;
         const many = this._untold >= Acks.SOON;
         if (!this._timer || (few && many)) {
             clearTimeout(this._timer);

@@ -16,6 +16,7 @@ interface Request {
     _id: number;
     _frame: Uint8Array;
     _isCall?: unknown;
+    _stored?: unknown;
     _sent?: boolean;
     _resolve?: (value: Fields) => void;
     _reject: (error: Error) => void;
@@ -49,6 +50,7 @@ export class Requests {
                 _id: id,
                 _frame: frame,
                 _isCall: body.call,
+                _stored: body.send?.keepS,
                 _resolve: resolve,
                 _reject: reject,
                 _cancel: judgeAfter(timeoutMs, () => this._fail(request, "no answer")),
@@ -136,8 +138,10 @@ export class Requests {
             request._reject(refusal(error, request._isCall));
         } else if (reply?.status) {
             request._reject(new StatusError(reply.status, reply.payload));
+        } else if (request._stored && !done?.mid) {
+            request._reject(new UsherError("NOT_STORED", "the broker is older", "unknown"));
         } else {
-            request._resolve!(reply ? reply.payload : done!.dropped ? 0 : done!.epoch);
+            request._resolve!(reply ? reply.payload : done!.dropped ? 0 : done!.mid || done!.epoch);
         }
     }
 }

@@ -20,7 +20,7 @@ import * as fields from "./fields.js";
 import { BrokerFrameFields, CLOSES, ERRORS, REPLAYS } from "./fields.js";
 import { Beats, Heart } from "./heart.js";
 import { watchPage } from "./page.js";
-import { Inbox } from "./inbox.js";
+import { Inbox, Received } from "./inbox.js";
 import { Settings, settingsOf } from "./limits.js";
 import { Requests } from "./requests.js";
 import { Ids, Session as Kept, Store } from "./storage.js";
@@ -103,17 +103,18 @@ export class UsherClient implements Client {
     ) {
         const settings = (this._options = settingsOf(options));
         this.user = options.user;
+        this._store = new Store(options);
         this._inbox = new Inbox(
             settings,
             this._events,
             () => this._progress(),
             () => this._drained(),
+            this._store._mid,
         );
         this._heart = new Heart(
             () => this._ping(),
             () => this._lose("HEARTBEAT_TIMEOUT", "silence"),
         );
-        this._store = new Store(options);
         const kept = this._store._load();
         if (kept) {
             this._session = kept[0];
@@ -141,6 +142,10 @@ export class UsherClient implements Client {
                 this._refused("INVALID_NAME", this.user);
             }
         });
+    }
+
+    get lastMid(): number {
+        return this._inbox._processedMid;
     }
 
     // --- what the program asks for ---------------------------------------------------------------
@@ -175,8 +180,8 @@ export class UsherClient implements Client {
     }
 
     ack(message: Message): void {
-        const { _count, seq } = message as Message & { _count: object };
-        this._inbox._process(_count, seq);
+        const { _count, seq, _mid } = message as Received;
+        this._inbox._process(_count, seq, _mid);
     }
 
     on<Name extends keyof Events>(
@@ -326,14 +331,15 @@ export class UsherClient implements Client {
                       username: user,
                       lastSeq: this._ackedSeq,
                       receivedSeq: inbox._receivedSeq,
+                      lastMid: this.lastMid,
                   },
               }
-            : { login: { username: user, token, client, acks } };
+            : { login: { username: user, token, client, acks, lastMid: this.lastMid } };
         this._write(encode(fields.CLIENTFRAME, { ...hello, id: this._helloId }));
     }
 
     _welcomed(welcome: fields.WelcomeFields): void {
-        const { secret, replay, ...rest } = welcome;
+        const { secret, replay, stored, ...rest } = welcome;
         const { epoch, nextSeq } = rest;
         const resumed = this._session?.epoch === epoch;
         if (!resumed || nextSeq <= this._ackedSeq) {
@@ -350,6 +356,7 @@ export class UsherClient implements Client {
         const event: Welcome = {
             ...rest,
             replay: (resumed ? REPLAYS[replay] : "FRESH") as Welcome["replay"],
+            stored: (REPLAYS[stored] || "FRESH") as Welcome["replay"],
         };
         this._become("online");
         this._inbox._tell(); // more may have been processed since the Resume left
@@ -479,6 +486,7 @@ export class UsherClient implements Client {
     /** The program has processed some more: the broker and the storage are told. */
     _progress(): void {
         const seq = this._inbox._processedSeq;
+        this._store._saveMid(this.lastMid); // also what is processed after the end
         if (this.ended) {
             return;
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a page keeps of its session over being loaded again: the number of the session, the secret that
-// proves it, and the last message that it has processed.
+// proves it, and the last message that it has processed. And of its user, over all sessions: the last stored
+// message.
 //
 // Each life of the page has ids of its own, because answers to the one before may still come.
 import { Options } from "./api.js";
@@ -21,10 +22,33 @@ export interface Session {
 
 export class Store {
     _life = 0;
+    _mid: number;
     readonly _key: string;
 
     constructor(readonly _options: Options) {
         this._key = "usher " + _options.user + " " + _options.url;
+        this._mid = _options.lastMid || 0;
+        try {
+            const kept = +this._mids!.getItem(this._key + " mid")!;
+            this._mid = Math.max(this._mid, Number.isSafeInteger(kept) ? kept : 0);
+        } catch {
+            // what comes again is given again
+        }
+    }
+
+    get _mids(): Options["midStorage"] {
+        return this._options.midStorage || this._options.storage;
+    }
+
+    _saveMid(mid: number): void {
+        if (mid > this._mid) {
+            this._mid = mid;
+            try {
+                this._mids!.setItem(this._key + " mid", "" + mid);
+            } catch {
+                // none, or full
+            }
+        }
     }
 
     /** The session and the last seq of the life before; nothing where there is no storage, or it is

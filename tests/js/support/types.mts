@@ -59,6 +59,8 @@ const options: Options = {
     manualAcks: true,
     client: "tag/1.2",
     storage: sessionStorage,
+    midStorage: localStorage,
+    lastMid: 0,
     webSocket: WebSocket,
     ...limits,
 };
@@ -74,15 +76,17 @@ const numbersOf = (welcome: Welcome): number[] => [
     welcome.frameBytesMax,
     welcome.tokenMs,
     welcome.timeMs,
+    welcome.storedMessages,
 ];
 const replayOf = (welcome: Welcome): WelcomeReplay => welcome.replay;
-const isFresh = (welcome: Welcome): boolean => welcome.replay === "FRESH" && welcome.node !== "";
+const isFresh = (welcome: Welcome): boolean =>
+    welcome.stored === welcome.replay && welcome.node !== "";
 const state: State = client.state;
 const wantedState: "connecting" | "online" | "waiting" | "ended" = state;
 
 function show(message: Message): string {
-    const { seq, epoch, from, service, payload, text, timeMs, redelivered, missed } = message;
-    const sum: number = seq + epoch + timeMs + missed + payload.length;
+    const { seq, epoch, from, service, payload, text, timeMs, redelivered, missed, mid } = message;
+    const sum: number = seq + epoch + timeMs + missed + mid + payload.length;
     return redelivered ? from + service : text + sum;
 }
 
@@ -108,6 +112,7 @@ async function main(): Promise<void> {
     const welcome: Welcome = await client.ready;
     void [numbersOf(welcome), replayOf(welcome), isFresh(welcome), wantedState, client.user];
     const how: SendOptions = { delivered: true, transient: false, timeoutMs: 5, traceparent: "" };
+    const stored: SendOptions = { keepS: 3600, tag: 1 };
     const bytes: Payload = new Uint8Array(1);
     const epoch: number = await client.send("bob", bytes, how);
     const patience: CallOptions = { timeoutMs: 2000 };
@@ -137,7 +142,8 @@ async function main(): Promise<void> {
         judge(error);
     }
     const ended: Closed | undefined = client.ended;
-    void [posted, names, ended];
+    const lastMid: number = client.lastMid;
+    void [posted, names, ended, stored, lastMid];
 }
 void main;
 
