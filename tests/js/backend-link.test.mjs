@@ -616,6 +616,7 @@ test("a push to one has his code in the report; to many there is one report", as
         accepted: 5,
         dropped: 2,
         failures: [{ user: "eve", code: "INBOX_FULL" }],
+        mid: 0,
     });
 });
 

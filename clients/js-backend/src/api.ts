@@ -134,7 +134,20 @@ export interface PushOptions {
     traceparent?: string | undefined;
 }
 
+export interface StoredPushOptions extends PushOptions {
+    /** That login or nobody. Not with keepS. */
+    epoch?: number;
+    /** Stored on the node's disk for each of them, online or not, until he has processed it, for so many
+     * seconds at most. */
+    keepS?: number;
+    /** With keepS: for whom this service has stored one under this number within ten minutes, it is not stored
+     * again, and counts as accepted. So what ended as LOST is pushed again. */
+    tag?: number;
+}
+
 export interface PushReport {
+    /** With keepS: of the message, or of its last part where the names did not fit one frame. */
+    readonly mid: number;
     /** How many inboxes took it; of a transient one, to how many it went. */
     readonly accepted: number;
     /** Of a transient one: to how many it did not go, who are no failures. */
@@ -205,6 +218,39 @@ export interface WatchAsk {
 /** Whom he may watch of those; true: all, false: none. */
 export type WatchVerdict = boolean | readonly string[];
 
+/** Something was stored for a user who has no session. */
+export interface StoredNotice {
+    readonly user: string;
+    readonly mid: number;
+    /** The user who sent it, or empty. */
+    readonly from: string;
+    /** The service that pushed it, or empty. */
+    readonly service: string;
+    readonly payloadBytes: number;
+    readonly timeMs: number;
+    /** Stored for that user, this one too. */
+    readonly count: number;
+}
+
+/** One that its receiver has not processed yet. */
+export interface StoredMessage {
+    readonly mid: number;
+    readonly from: string;
+    readonly service: string;
+    readonly payloadBytes: number;
+    readonly timeMs: number;
+    readonly expiresMs: number;
+}
+
+export interface InboxPage {
+    /** Oldest first. */
+    readonly messages: readonly StoredMessage[];
+    /** All that is stored for him, and its bytes. */
+    readonly count: number;
+    readonly bytes: number;
+}
+
+export type StoredNoticeHandler = (notice: StoredNotice) => unknown;
 export type RoomAskHandler = (ask: RoomAsk) => Awaitable<RoomVerdict>;
 export type RoomNewsHandler = (news: RoomNews) => unknown;
 export type WatchAskHandler = (ask: WatchAsk) => Awaitable<WatchVerdict>;
@@ -308,6 +354,9 @@ export interface Service {
     onRoomNews(handler: RoomNewsHandler): () => void;
     /** Decides who watches whom (friends.mode service). Faults as with onRoomAsk. */
     onWatchAsk(handler: WatchAskHandler): () => void;
+    /** Something was stored for somebody who is away (inbox.notify_service): of each user in order, one at a
+     * time. Acknowledged and faults as with onRoomNews. */
+    onStoredNotice(handler: StoredNoticeHandler): () => void;
     /** Changes, in order, one at a time, each until its promise is resolved; one that is rejected is
      * told again. */
     onPresence(handler: PresenceHandler): () => void;
@@ -320,7 +369,7 @@ export interface Service {
     push(
         to: string | readonly string[],
         payload: Payload,
-        options?: PushOptions & { epoch?: number },
+        options?: StoredPushOptions,
     ): Promise<PushReport>;
     /** To everybody who has a session. */
     pushAll(payload: Payload, options?: PushOptions): Promise<PushReport>;
@@ -354,6 +403,14 @@ export interface Service {
         targets: readonly string[],
         options?: WatchListOptions,
     ): Promise<PushReport>;
+
+    /** What is stored for a user and not processed by him, page by page. */
+    inbox(
+        user: string,
+        options?: { afterMid?: number; limit?: number },
+    ): AsyncIterableIterator<InboxPage>;
+    /** Drops what is stored for a user, up to that mid; his next Welcome says so. Gives how many. */
+    inboxDrop(user: string, upToMid: number): Promise<number>;
 
     /** Resolved when the queue of commands is half empty again. */
     room(): Promise<void>;

@@ -66,7 +66,7 @@ export function thrownAnswer(error: unknown): Answer | undefined {
         : undefined;
 }
 
-/** One after the other for each room. */
+/** One after the other for each room, or user. */
 export class InTurn {
     private readonly waiting = new Map<string, ((over: () => void) => void)[]>();
 

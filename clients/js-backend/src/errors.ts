@@ -4,8 +4,10 @@ import { ResultCode } from "./fields.js";
 
 /** What the library says by itself. BUSY: its queue is full, wait for `room()`. LOST: the link broke
  * before the answer. NOT_SENT: a transient push waited for the link for too long. NO_ANSWER: a question
- * was not answered in time. CLOSED: `close()`. REFUSED: the node refuses this instance for good. */
-export type LocalCode = "BUSY" | "LOST" | "NOT_SENT" | "NO_ANSWER" | "CLOSED" | "REFUSED";
+ * was not answered in time. CLOSED: `close()`. REFUSED: the node refuses this instance for good. NOT_STORED:
+ * the node is of before stored messages, and took one for a push like any other. */
+export type LocalCode =
+    "BUSY" | "LOST" | "NOT_SENT" | "NO_ANSWER" | "CLOSED" | "REFUSED" | "NOT_STORED";
 
 /** How a command ended; all but the local ones are the node's own words. */
 export type ErrorCode = Exclude<ResultCode, "OK"> | LocalCode | "UNKNOWN";

@@ -9,10 +9,10 @@
 // it, so nothing has to be kept here.
 import { textOf } from "../../js/src/utf8.js";
 import { Call, CallHandler, Login, LoginHandler, Payload, Problem, Reply, Verdict } from "./api.js";
-import { RoomAskHandler, RoomNewsHandler, WatchAskHandler } from "./api.js";
+import { RoomAskHandler, RoomNewsHandler, StoredNoticeHandler, WatchAskHandler } from "./api.js";
 import { Answer, askOf, InTurn, newsOf, roomAnswer, thrownAnswer, watchAnswer } from "./asks.js";
 import { ServiceStatus } from "./errors.js";
-import { AuthCallFields, MailFields, RoomNewsFields, UserCallFields } from "./fields.js";
+import { AuthCallFields, MailFields, UserCallFields } from "./fields.js";
 
 /** Nobody handles this method. */
 const STATUS_NO_METHOD = 404;
@@ -133,6 +133,7 @@ export class Mail {
     roomAsk: RoomAskHandler | undefined;
     roomNews: RoomNewsHandler | undefined;
     watchAsk: WatchAskHandler | undefined;
+    storedNotice: StoredNoticeHandler | undefined;
     private readonly inTurn = new InTurn();
     /** Calls and what is like them whose handlers, or replies, are not done. */
     open = 0;
@@ -145,8 +146,9 @@ export class Mail {
 
     /** Whether one more may be taken. Before anybody handles anything none is. */
     get ready(): boolean {
-        const asked = !!this.login || !!this.roomAsk || !!this.roomNews || !!this.watchAsk;
-        const handled = this.methods.size > 0 || !!this.other || asked;
+        const asked = !!this.login || !!this.roomAsk || !!this.watchAsk;
+        const told = !!this.roomNews || !!this.storedNotice;
+        const handled = this.methods.size > 0 || !!this.other || asked || told;
         return handled && !this.closing && this.open < this.callsMax;
     }
 
@@ -186,7 +188,25 @@ export class Mail {
                 watchAnswer(verdict, watch.targets),
             );
         } else if (item.news) {
-            this.beginNews(link, item.seq, item.news);
+            const [from, handler] = [item.news, this.roomNews];
+            const run = handler && (() => handler(newsOf(from)));
+            this.beginTold(
+                link,
+                item.seq,
+                "#" + from.room,
+                `onRoomNews failed for ${from.room}`,
+                run,
+            );
+        } else if (item.stored) {
+            const [from, handler] = [item.stored, this.storedNotice];
+            const run = handler && (() => handler(from));
+            this.beginTold(
+                link,
+                item.seq,
+                from.user,
+                `onStoredNotice failed for ${from.user}`,
+                run,
+            );
         } else {
             link.mail.finish(item.seq);
             if (item.control) {
@@ -335,14 +355,19 @@ export class Mail {
     }
 
     /** Its place is taken until it is told, so what waits here has a bound. */
-    private beginNews(link: MailLink, seq: number, from: RoomNewsFields): void {
-        const handler = this.roomNews;
-        if (!handler) {
+    private beginTold(
+        link: MailLink,
+        seq: number,
+        turn: string,
+        failed: string,
+        run: (() => unknown) | undefined,
+    ): void {
+        if (!run) {
             link.mail.finish(seq);
             return;
         }
         const end = this.ender(link, seq, 0);
-        this.inTurn.run(from.room, (over) => {
+        this.inTurn.run(turn, (over) => {
             const told = () => {
                 end();
                 over();
@@ -351,14 +376,10 @@ export class Mail {
                 told(); // the node tells it again, by the next link or to another instance
                 return;
             }
-            attempt(
-                () => handler(newsOf(from)),
-                told,
-                (error) => {
-                    this.ports.problem({ text: `onRoomNews failed for ${from.room}`, error });
-                    told();
-                },
-            );
+            attempt(run, told, (error) => {
+                this.ports.problem({ text: failed, error });
+                told();
+            });
         });
     }
 }

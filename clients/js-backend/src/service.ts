@@ -8,6 +8,7 @@ import { encodeBare } from "../../js/src/codec.js";
 import {
     CallHandler,
     DrainNotice,
+    InboxPage,
     KickOptions,
     LoginHandler,
     Options,
@@ -25,6 +26,8 @@ import {
     Service,
     Session,
     State,
+    StoredNoticeHandler,
+    StoredPushOptions,
     WatchAskHandler,
     WatchListOptions,
 } from "./api.js";
@@ -32,13 +35,14 @@ import { Channel, Dial } from "./channel.js";
 import { Core, tame } from "./core.js";
 import { UsherError } from "./errors.js";
 import { COMMAND, CommandFields, CONTROLS, ResultFields } from "./fields.js";
+import { inboxDrop, inboxPages, InboxPorts } from "./inbox.js";
 import { Mail, MailLink, ReplyFields } from "./mail.js";
 import { Presence, sessionOf } from "./presence.js";
 import { Queries } from "./queries.js";
 import { Command, Queue } from "./queue.js";
 import { Rooms } from "./rooms.js";
 import { Clock } from "./time.js";
-import { bytesOf, inParts, inSum, quiet, refusal, reportOf } from "./values.js";
+import { bytesOf, inParts, inSum, quiet, refusal, reportOf, storedReportOf } from "./values.js";
 import { textIn, traceparentIn, wholeNumber, wordOf } from "./values.js";
 import { Address } from "./where.js";
 
@@ -74,6 +78,7 @@ export class OwnService implements Service {
     readonly #queries: Queries;
     readonly #queue: Queue;
     readonly #rooms: Rooms;
+    readonly #inboxes: InboxPorts;
     readonly #clock: Clock;
     readonly #log: (line: string) => void;
     readonly #listeners: [kind: string, listener: Listener][] = [];
@@ -110,6 +115,7 @@ export class OwnService implements Service {
             ask,
             frameBytesMax: () => this.#queue.frameBytesMax,
         });
+        this.#inboxes = { command: (fields) => this.#command(fields), ask };
         this.#presence = new Presence(options.presence, clock, { ask, problem, moved });
         this.#core = new Core(
             { clock, channel, tell: (state) => this.#tell(state) },
@@ -175,8 +181,12 @@ export class OwnService implements Service {
         return this.#only("onWatchAsk", "watchAsk", handler);
     }
 
+    onStoredNotice(handler: StoredNoticeHandler): () => void {
+        return this.#only("onStoredNotice", "storedNotice", handler);
+    }
+
     /** There is one at most. */
-    #only<Name extends "other" | "login" | "roomAsk" | "roomNews" | "watchAsk">(
+    #only<Name extends "other" | "login" | "roomAsk" | "roomNews" | "watchAsk" | "storedNotice">(
         name: string,
         place: Name,
         handler: Mail[Name],
@@ -321,7 +331,7 @@ export class OwnService implements Service {
     push(
         to: string | readonly string[],
         payload: Payload,
-        options: PushOptions & { epoch?: number } = {},
+        options: StoredPushOptions = {},
     ): Promise<PushReport> {
         const names = typeof to === "string" ? [to] : to;
         return quiet(this.#push(names, payload, options));
@@ -330,15 +340,15 @@ export class OwnService implements Service {
     async #push(
         names: readonly string[],
         payload: Payload,
-        options: PushOptions & { epoch?: number },
+        options: StoredPushOptions,
     ): Promise<PushReport> {
         const bytes = bytesOf(payload);
-        const { transient = false, epoch = 0 } = options;
+        const { transient = false, epoch = 0, keepS = 0, tag = 0 } = options;
         const traceparent = traceparentIn(options.traceparent);
-        const push = async (to: string[]) => {
-            const fields = { to, payload: bytes, epoch, transient, keepS: 0, tag: 0, traceparent };
-            return reportOf(to, await this.#command({ push: fields }, transient));
-        };
+        const rest = { payload: bytes, epoch, transient, keepS, tag, traceparent };
+        const report = keepS ? storedReportOf : reportOf;
+        const push = async (to: string[]) =>
+            report(to, await this.#command({ push: { to, ...rest } }, transient));
         return inSum(inParts(names, bytes.length, this.#queue.frameBytesMax).map(push));
     }
 
@@ -421,6 +431,17 @@ export class OwnService implements Service {
         options: WatchListOptions = {},
     ): Promise<PushReport> {
         return this.#rooms.watchList(user, targets, options);
+    }
+
+    inbox(
+        user: string,
+        { afterMid = 0, limit = 0 }: { afterMid?: number; limit?: number } = {},
+    ): AsyncIterableIterator<InboxPage> {
+        return inboxPages(this.#inboxes, user, afterMid, limit);
+    }
+
+    inboxDrop(user: string, upToMid: number): Promise<number> {
+        return inboxDrop(this.#inboxes, user, upToMid);
     }
 
     room(): Promise<void> {

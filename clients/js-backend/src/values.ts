@@ -66,13 +66,23 @@ export function reportOf(to: readonly string[], result: ResultFields): PushRepor
         }
         // To one name: the code is his.
         const code = wordOf(result.code) as PushReport["failures"][number]["code"];
-        return { accepted: 0, dropped: 0, failures: [{ user: to[0]!, code }] };
+        return { accepted: 0, dropped: 0, failures: [{ user: to[0]!, code }], mid: 0 };
     }
     const failures = (push?.failures ?? []).map(({ user, code }) => ({
         user,
         code: wordOf(code) as PushReport["failures"][number]["code"],
     }));
-    return { accepted: push?.accepted ?? 0, dropped: push?.dropped ?? 0, failures };
+    const { accepted = 0, dropped = 0, mid = 0 } = push ?? {};
+    return { accepted, dropped, failures, mid };
+}
+
+/** Of a push that was to be stored. A node that gives no mid does not know of that. */
+export function storedReportOf(to: readonly string[], result: ResultFields): PushReport {
+    const report = reportOf(to, result);
+    if (report.accepted && !report.mid) {
+        throw new UsherError("NOT_STORED", "the node is older than stored messages", "unknown");
+    }
+    return report;
 }
 
 /** Names beyond what one frame takes, with so many bytes beside them, go into a command of their own. */
@@ -109,11 +119,12 @@ export async function inSum(reports: readonly Promise<PushReport>[]): Promise<Pu
         ),
     );
     return all.reduce(
-        (sum, { accepted, dropped, failures }) => ({
+        (sum, { accepted, dropped, failures, mid }) => ({
             accepted: sum.accepted + accepted,
             dropped: sum.dropped + dropped,
             failures: [...sum.failures, ...failures],
+            mid: Math.max(sum.mid, mid),
         }),
-        { accepted: 0, dropped: 0, failures: [] },
+        { accepted: 0, dropped: 0, failures: [], mid: 0 },
     );
 }
