@@ -61,6 +61,13 @@ class Lost(Error):
     done: Done = "unknown"
 
 
+class NotStored(Error):
+    """The node is older than stored messages, and took it for a push like any other: who is there has it, and
+    it is on no disk."""
+
+    done: Done = "unknown"
+
+
 class NoAnswer(Error):
     """A question had no answer within its time."""
 

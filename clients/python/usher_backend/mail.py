@@ -9,7 +9,8 @@ slower than its users holds up the mail, which waits at the node.
 Mail is done when its handler has returned, whatever became of it, or when it says so. Then the cursor may pass it, and the
 node forgets it; what it has not passed when this process dies goes to another instance.
 
-News of one room are told one after the other, in tasks that wait for each other. One that the program fails at
+News of one room are told one after the other, in tasks that wait for each other, and so are notices of what is
+stored for one user. One that the program fails at
 is logged and done with: what a player published must not be able to hold up the rest."""
 
 import asyncio
@@ -24,7 +25,7 @@ from usher_backend.commands import Command
 from usher_backend.errors import STATUS_FAILED, STATUS_NO_METHOD, STATUS_TOO_LARGE
 from usher_backend.errors import Error, NotSent, Status, TooLarge
 from usher_backend.link import Link
-from usher_backend.records import Admit, Call, Login, RoomAsk, RoomNews, WatchAsk
+from usher_backend.records import Admit, Call, Login, RoomAsk, RoomNews, StoredNotice, WatchAsk
 
 log = logging.getLogger("usher_backend")
 
@@ -35,6 +36,7 @@ LoginHandler: TypeAlias = Callable[[Login], Awaitable[Verdict] | Verdict]
 RoomVerdict: TypeAlias = bool | str
 RoomAskHandler: TypeAlias = Callable[[RoomAsk], Awaitable[RoomVerdict] | RoomVerdict]
 RoomNewsHandler: TypeAlias = Callable[[RoomNews], Awaitable[None] | None]
+StoredNoticeHandler: TypeAlias = Callable[[StoredNotice], Awaitable[None] | None]
 WatchVerdict: TypeAlias = bool | Sequence[str]
 WatchAskHandler: TypeAlias = Callable[[WatchAsk], Awaitable[WatchVerdict] | WatchVerdict]
 DrainHandler: TypeAlias = Callable[[bool, str], Awaitable[None] | None]
@@ -82,7 +84,8 @@ class Mail:
         self.on_room_ask: RoomAskHandler | None = None
         self.on_room_news: RoomNewsHandler | None = None
         self.on_watch_ask: WatchAskHandler | None = None
-        self._told: dict[str, asyncio.Event] = {}  # by room: the last of its news is told
+        self.on_stored_notice: StoredNoticeHandler | None = None
+        self._told: dict[str, asyncio.Event] = {}  # by room, or user: the last of its news is told
 
     def take(self, link: Link, mails: list[pb.Mail]) -> int:
         """What a Batch brought; gives how many were new. ValueError: some are missing. While there is
@@ -168,7 +171,13 @@ class Mail:
             elif kind == "ask":
                 reply = await self._room_ask(mail.ask)
             elif kind == "news":
-                await self._room_news(link, mail.news)
+                told = records.news_of(mail.news)
+                await self._tell(link, "#" + told.room, "on_room_news", self.on_room_news, told)
+            elif kind == "stored":
+                notice = records.notice_of(mail.stored)
+                await self._tell(
+                    link, notice.user, "on_stored_notice", self.on_stored_notice, notice
+                )
             elif kind == "watch":
                 reply = await self._watch_ask(mail.watch)
         except asyncio.CancelledError:
@@ -302,30 +311,29 @@ class Mail:
             return None
         return pb.ReplyTo(call=watch.call, payload=payload)
 
-    async def _room_news(self, link: Link, news: pb.RoomNews) -> None:
+    async def _tell(self, link: Link, turn: str, what: str, handler: Any, news: Any) -> None:
         """In turn: whoever comes later waits for our event."""
-        handler = self.on_room_news
         if handler is None:
             return
-        before = self._told.get(news.room)
-        told = self._told[news.room] = asyncio.Event()
+        before = self._told.get(turn)
+        told = self._told[turn] = asyncio.Event()
         try:
             if before is not None:
                 await before.wait()
             if self._host.link is link:  # else the node tells it again
-                result = handler(records.news_of(news))
+                result = handler(news)
                 if isinstance(result, Awaitable):
                     await result
         except asyncio.CancelledError:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise
-            log.error("on_room_news was cancelled")
+            log.error("%s was cancelled", what)
         except Exception:
-            log.exception("on_room_news failed for %.128r", news.room)
+            log.exception("%s failed for %.128r", what, turn)
         finally:
             told.set()
-            if self._told[news.room] is told:
-                del self._told[news.room]
+            if self._told[turn] is told:
+                del self._told[turn]
 
     async def _control(self, control: pb.Control) -> None:
         stops = control.kind == pb.Control.GOAWAY

@@ -116,11 +116,12 @@ class Failure:
 class PushReport:
     """How many took a push (of a transient one: to how many it went; to all: mailboxes), and who did
     not, as far as the answer had room. `dropped`: to how many a transient one did not go, who are no
-    failures."""
+    failures. `mid`: of one that is stored."""
 
     accepted: int
     failures: tuple[Failure, ...] = ()
     dropped: int = 0
+    mid: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -167,6 +168,40 @@ class RoomNews:
     def text(self) -> str:
         """The payload as UTF-8; what is none becomes U+FFFD."""
         return self.payload.decode("utf-8", "replace")
+
+
+@dataclass(slots=True)
+class StoredNotice:
+    """Something was stored for a user who has no session. `count`: stored for him, this one too."""
+
+    user: str
+    mid: int
+    sender: str  # the user who sent it, or empty
+    service: str  # the service that pushed it, or empty
+    payload_bytes: int
+    time_ms: int
+    count: int
+
+
+@dataclass(slots=True, frozen=True)
+class StoredMessage:
+    """One that its receiver has not processed yet."""
+
+    mid: int
+    sender: str
+    service: str
+    payload_bytes: int
+    time_ms: int
+    expires_ms: int
+
+
+@dataclass(slots=True, frozen=True)
+class InboxPage:
+    """Some of them, oldest first; and how many are stored for him in all, with so many bytes."""
+
+    messages: tuple[StoredMessage, ...]
+    count: int
+    bytes: int
 
 
 @dataclass(slots=True)
@@ -259,6 +294,33 @@ def news_of(news: pb.RoomNews) -> RoomNews:
     )
 
 
+def notice_of(notice: pb.StoredNotice) -> StoredNotice:
+    return StoredNotice(
+        notice.user,
+        notice.mid,
+        getattr(notice, "from"),
+        notice.service,
+        notice.payload_bytes,
+        notice.time_ms,
+        notice.count,
+    )
+
+
+def inbox_of(stored: pb.StoredList) -> InboxPage:
+    messages = tuple(
+        StoredMessage(
+            each.mid,
+            getattr(each, "from"),
+            each.service,
+            each.payload_bytes,
+            each.time_ms,
+            each.expires_ms,
+        )
+        for each in stored.messages
+    )
+    return InboxPage(messages, stored.count, stored.bytes)
+
+
 def watch_of(watch: pb.WatchAsk) -> WatchAsk:
     targets = tuple(watch.targets)
     return WatchAsk(watch.user, watch.epoch, targets, watch.timeout_ms, watch.redelivered)
@@ -326,4 +388,4 @@ def report_of(result: pb.Result, users: list[str]) -> PushReport:
     failures = [Failure(each.user, code_of(each.code)) for each in report.failures]
     if result.code != pb.Result.OK and not failures:
         failures = [Failure(user, code_of(result.code)) for user in users]
-    return PushReport(report.accepted, tuple(failures), report.dropped)
+    return PushReport(report.accepted, tuple(failures), report.dropped, report.mid)

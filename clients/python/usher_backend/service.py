@@ -26,12 +26,15 @@ from usher_backend import records
 from usher_backend.addresses import Places, default_url
 from usher_backend.channel import Channel
 from usher_backend.commands import BYTES_MAX, COMMANDS_MAX, Command
-from usher_backend.errors import CommandFailed, Error, NoAnswer, NotSent, Refused, TooLarge
+from usher_backend.errors import CommandFailed, Error, NoAnswer, NotSent, NotStored, Refused
+from usher_backend.errors import TooLarge
+from usher_backend.inboxes import Inboxes
 from usher_backend.lane import Lane
 from usher_backend.link import Link
 from usher_backend.linker import Identity, Linker
 from usher_backend.mail import CallHandler, DrainHandler, LoginHandler, Mail, Reply, packed
-from usher_backend.mail import RoomAskHandler, RoomNewsHandler, WatchAskHandler
+from usher_backend.mail import RoomAskHandler, RoomNewsHandler, StoredNoticeHandler
+from usher_backend.mail import WatchAskHandler
 from usher_backend.presence import EventHandler, Follower, PlainHandler, SessionHandler
 from usher_backend.records import Presence, PushReport, Session, traceparent_in
 from usher_backend.rooms import Rooms, good
@@ -58,6 +61,7 @@ T = TypeVar("T", bound=StateHandler)
 A = TypeVar("A", bound=RoomAskHandler)
 N = TypeVar("N", bound=RoomNewsHandler)
 W = TypeVar("W", bound=WatchAskHandler)
+O = TypeVar("O", bound=StoredNoticeHandler)
 
 
 def default_instance() -> str:
@@ -67,7 +71,7 @@ def default_instance() -> str:
     return f"{host}-{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
 
 
-class Service(Rooms):
+class Service(Rooms, Inboxes):
     """Made by `usher_backend.service`."""
 
     def __init__(
@@ -142,6 +146,12 @@ class Service(Rooms):
     def on_watch_ask(self, handler: W) -> W:
         """Decorates what decides who watches whom: the names that he may, True for all, False."""
         self._mail.on_watch_ask = handler
+        return handler
+
+    def on_stored_notice(self, handler: O) -> O:
+        """Decorates what is told that something was stored for somebody who is away: of each user one after
+        the other, and acknowledged when it has returned."""
+        self._mail.on_stored_notice = handler
         return handler
 
     def on_drain(self, handler: D) -> D:
@@ -415,10 +425,15 @@ class Service(Rooms):
         transient: bool = False,
         epoch: int = 0,
         traceparent: str | None = None,
+        keep_s: int = 0,
+        tag: int = 0,
     ) -> PushReport:
         """Sends a message to each of them. `epoch`: to that login or nobody. `transient`: now or never.
         `traceparent`: of W3C Trace Context, for the receivers' clients; what is none is left out.
-        Raises QueueFull, TooLarge, NotSent, Lost, CommandFailed."""
+        `keep_s`: stored on the node's disk for each, online or not, until he has processed it, for so many
+        seconds at most; `tag`: for whom one is stored under it since ten minutes, it is not stored again, so
+        what was Lost is pushed again. Raises QueueFull, TooLarge, NotSent, NotStored, Lost, CommandFailed.
+        """
         users = [to] if isinstance(to, str) else list(to)
         if not users:
             return PushReport(0)
@@ -428,10 +443,14 @@ class Service(Rooms):
             epoch=epoch,
             transient=transient,
             traceparent=traceparent_in(traceparent),
+            keep_s=keep_s,
+            tag=tag,
         )
         result = await self._submit(self._lane, pb.Command(push=push), transient)
         if result.code != pb.Result.OK and len(users) > 1 and not result.HasField("push"):
             raise CommandFailed(records.code_of(result.code), "push")
+        if keep_s and result.push.accepted and not result.push.mid:
+            raise NotStored("the node is older than stored messages")
         return records.report_of(result, users)
 
     async def push_all(
