@@ -113,37 +113,6 @@ static bool pack_rooms(Usher__V1__Command *command, struct room_question *questi
     }
 }
 
-/* What questions about stored messages are made of. */
-struct inbox_question {
-    Usher__V1__Inbox inbox;
-    Usher__V1__InboxDrop drop;
-};
-
-/* False: it is none of them. */
-static bool pack_inbox(Usher__V1__Command *command, struct inbox_question *question,
-                       const struct usher_backend_query *query)
-{
-    switch (query->kind) {
-    case USHER_BACKEND_INBOX:
-        usher__v1__inbox__init(&question->inbox);
-        question->inbox.user = pack_text(query->user);
-        question->inbox.after_mid = query->mid;
-        question->inbox.limit = query->limit;
-        command->body_case = USHER__V1__COMMAND__BODY_INBOX;
-        command->inbox = &question->inbox;
-        return true;
-    case USHER_BACKEND_INBOX_DROP:
-        usher__v1__inbox_drop__init(&question->drop);
-        question->drop.user = pack_text(query->user);
-        question->drop.up_to_mid = query->mid;
-        command->body_case = USHER__V1__COMMAND__BODY_INBOX_DROP;
-        command->inbox_drop = &question->drop;
-        return true;
-    default:
-        return false;
-    }
-}
-
 /* Builds the command on the stack of this call, because its parts are borrowed from one another. */
 static int pack_query(struct usher_backend *backend, struct buffer *out,
                       const struct usher_backend_query *query)
@@ -160,7 +129,7 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
     Usher__V1__Stats stats = USHER__V1__STATS__INIT;
     struct order order;
     struct room_question rooms;
-    struct inbox_question inbox;
+    Usher__V1__Inbox inbox = USHER__V1__INBOX__INIT;
     Usher__V1__History history = USHER__V1__HISTORY__INIT;
     switch (query->kind) {
     case USHER_BACKEND_LOOKUP:
@@ -202,9 +171,15 @@ static int pack_query(struct usher_backend *backend, struct buffer *out,
         command.body_case = USHER__V1__COMMAND__BODY_HISTORY;
         command.history = &history;
         break;
+    case USHER_BACKEND_INBOX:
+        inbox.user = pack_text(query->user);
+        inbox.after_mid = query->mid;
+        inbox.limit = query->limit;
+        command.body_case = USHER__V1__COMMAND__BODY_INBOX;
+        command.inbox = &inbox;
+        break;
     default:
-        if (!pack_order(backend, &command, &order, query) && !pack_rooms(&command, &rooms, query) &&
-            !pack_inbox(&command, &inbox, query))
+        if (!pack_order(backend, &command, &order, query) && !pack_rooms(&command, &rooms, query))
             return -EINVAL;
         break;
     }

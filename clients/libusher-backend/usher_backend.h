@@ -482,8 +482,6 @@ enum usher_backend_query_kind {
                             * are kept), first_ms, more */
     USHER_BACKEND_INBOX,   /* user, mid (the last one of the page before), limit -> stored (oldest
                             * first), stored_count and stored_bytes (all that he has), more */
-    /* It changes something, and sends the token of the options. */
-    USHER_BACKEND_INBOX_DROP, /* user, mid (up to it) -> stored_count (so many were dropped) */
 };
 
 struct usher_backend_query {
