@@ -42,7 +42,8 @@ int store_check_structure(const char *path, char *error);
 /* Makes `folder`, or takes it when it is empty, and puts a compact copy of one consistent state
  * into it; then checks the structure of the copy and every record. *bytes is its size. -EEXIST:
  * there is a store already; -ENOSPC; -EUCLEAN: the store is damaged. What is incomplete or damaged
- * is removed. One read transaction for as long as that takes.
+ * is removed; a damaged value of the log is copied as it is, since a broker starts on it too. One
+ * read transaction for as long as that takes.
  */
 int store_backup(const char *path, const char *folder, uint64_t *bytes, char *error);
 

@@ -10,12 +10,16 @@
 
 #include "common/json.h"
 #include "storage/inspect.h"
+#include "storage/log_entry.h"
 
 /* usher-store: looks into the folder of a store, whether a broker runs on it or not.
  *
  * It reads as the broker itself does, page by page, each page one short transaction; so what it
  * prints of a store that is written to meanwhile is true row by row, and a backup is true as a
- * whole. Secrets and payloads are never printed. */
+ * whole. Secrets and payloads are never printed.
+ *
+ * A damaged value of the log of stored messages is named, and the walk goes on behind it as a
+ * broker does; the store is called damaged at the end. */
 
 enum {
     EXIT_OK = 0,
@@ -60,6 +64,9 @@ struct walk {
     char *text;
     size_t text_size;
     uint64_t sessions, events, messages, inboxes, history;
+    uint64_t values, entries, damaged; /* of the log */
+    uint64_t value_last;
+    size_t value_count; /* on the page */
     char last_user[STORE_NAME_BYTES_MAX + 1];
     char users[PAGE_ROWS][STORE_NAME_BYTES_MAX + 1]; /* of the page, for their inboxes */
     size_t user_count;
@@ -133,9 +140,72 @@ static bool on_message(void *context, const struct saved_message *message)
         print_json_number(out, ",", "seq", message->seq);
         print_json_text(out, ",", message->from_service ? "service" : "from", name);
         print_json_number(out, ",", "bytes", message->payload.size);
+        if (message->mid != 0)
+            print_json_number(out, ",", "mid", message->mid);
         fputs("}\n", out);
     }
     return true;
+}
+
+static void print_name(FILE *out, const char *key, struct bytes name)
+{
+    char text[STORE_NAME_BYTES_MAX + 1];
+    snprintf(text, sizeof(text), "%.*s", (int)name.size, (const char *)name.data);
+    print_json_text(out, ",", key, text);
+}
+
+static void print_entry(FILE *out, uint64_t value, const struct log_entry *entry)
+{
+    static const char *const kinds[] = {
+        [LOG_ENTRY_KEPT] = "kept",
+        [LOG_ENTRY_DONE] = "done",
+        [LOG_ENTRY_TAG] = "tag",
+        [LOG_ENTRY_LOST] = "lost",
+    };
+    struct bytes receivers = entry->receivers;
+    struct bytes name;
+    print_json_text(out, "{", "row", "stored");
+    print_json_number(out, ",", "value", value);
+    print_json_text(out, ",", "kind", kinds[entry->kind]);
+    print_json_number(out, ",", "mid", entry->mid);
+    if (entry->sender.size > 0)
+        print_name(out, entry->from_service ? "service" : "from", entry->sender);
+    if (entry->receiver_count > 1)
+        print_json_number(out, ",", "users", entry->receiver_count);
+    if (log_receiver_next(&receivers, &name))
+        print_name(out, "user", name);
+    print_json_number(out, ",", "time_ms", entry->time_ms);
+    print_json_number(out, ",", "expires_ms", entry->expires_ms);
+    print_json_number(out, ",", "tag", entry->tag);
+    print_json_number(out, ",", "bytes", entry->payload.size);
+    fputs("}\n", out);
+}
+
+/* Its name for whoever looks for what is gone: nothing in it is told any more. */
+static void print_damaged(struct walk *walk, uint64_t value)
+{
+    walk->damaged++;
+    print_json_text(walk->out, "{", "row", "damaged");
+    print_json_text(walk->out, ",", "part", "log");
+    print_json_number(walk->out, ",", "value", value);
+    fputs("}\n", walk->out);
+}
+
+static bool on_value(void *context, uint64_t number, struct bytes value)
+{
+    struct walk *walk = context;
+    struct log_entry entry;
+    walk->values++;
+    walk->value_last = number;
+    bool is_damaged = value.data == NULL;
+    while (!is_damaged && log_entry_read(&value, &entry)) {
+        walk->entries++;
+        if (walk->print)
+            print_entry(walk->out, number, &entry);
+    }
+    if (is_damaged || value.size > 0)
+        print_damaged(walk, number);
+    return ++walk->value_count < PAGE_ROWS;
 }
 
 static bool on_history(void *context, const struct history_record *record)
@@ -241,6 +311,23 @@ static int walk_history(struct walk *walk, enum history_ring ring)
     return error;
 }
 
+/* Oldest first, of those that are there now. */
+static int walk_log(struct walk *walk)
+{
+    struct store_position position;
+    int error = store_position(walk->store, &position);
+    do {
+        walk->value_count = 0;
+        if (error != 0 || walk->value_last >= position.log_last)
+            break;
+        if (!page_begin(walk))
+            return -ENOMEM;
+        error = store_read_log(walk->store, walk->value_last + 1, on_value, walk);
+        page_end(walk);
+    } while (walk->value_count > 0);
+    return error;
+}
+
 static void print_about(const struct store_about *about, const struct store_position *position)
 {
     FILE *out = stdout;
@@ -253,6 +340,10 @@ static void print_about(const struct store_about *about, const struct store_posi
     print_json_number(out, ",", "epoch_last", position->epoch_last);
     print_json_number(out, ",", "presence_first", position->presence_first);
     print_json_number(out, ",", "presence_last", position->presence_last);
+    print_json_number(out, ",", "log_first", position->log_first);
+    print_json_number(out, ",", "log_last", position->log_last);
+    print_json_number(out, ",", "log_values", position->log_values);
+    print_json_number(out, ",", "log_bytes", position->log_bytes);
     fputs("}\n", out);
 }
 
@@ -272,7 +363,12 @@ static int walk_all(const char *path, struct walk *walk, struct store_about *abo
         error = walk_events(walk);
     for (int ring = 0; error == 0 && ring < HISTORY_RINGS; ring++)
         error = walk_history(walk, ring);
+    if (error == 0)
+        error = walk_log(walk);
     store_close(walk->store);
+    if (error == 0 && walk->damaged > 0)
+        return fail(-EUCLEAN, "values of the log are damaged; a broker goes on without what is in "
+                              "them");
     return error == 0 ? EXIT_OK : fail(error, error == -EUCLEAN ? "a record is damaged" : "");
 }
 
@@ -305,6 +401,8 @@ static int check(const char *path)
         print_json_number(out, ",", "inboxes", walk->inboxes);
         print_json_number(out, ",", "messages", walk->messages);
         print_json_number(out, ",", "history", walk->history);
+        print_json_number(out, ",", "log_values", walk->values);
+        print_json_number(out, ",", "log_entries", walk->entries);
         fputs("}\n", out);
     }
     free(walk);

@@ -59,6 +59,7 @@ enum {
     NODE_FLAGS_NONE = 0,
     DATABASE_INTEGER_KEY = 0x08, /* only and always the free pages */
     DATABASE_NO_SUBDIR = 0x4000, /* left there by the file's birth under another name */
+    AHEAD_BYTES = 128 << 10,     /* no more than what the system takes of one request, mostly */
 };
 
 static const uint32_t magic = 0xBEEFC0DE;
@@ -307,6 +308,15 @@ static int pages_check(struct file *file, const char *path, char *error)
                          path);
 }
 
+/* All of it will be looked at, in the order of the trees. So it is asked for in the order of the
+ * file, which a disk gives much faster, and the looking begins while it comes. What is in memory
+ * already is not read again. */
+static void read_ahead(int descriptor, off_t bytes)
+{
+    for (off_t at = 0; at < bytes; at += AHEAD_BYTES)
+        (void)posix_fadvise(descriptor, at, AHEAD_BYTES, POSIX_FADV_WILLNEED);
+}
+
 int lmdb_file_check(const char *path, char *error)
 {
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* it may be a pipe */
@@ -319,8 +329,10 @@ int lmdb_file_check(const char *path, char *error)
     }
     struct file file = {.bytes = (uint64_t)status.st_size};
     void *map = MAP_FAILED;
-    if (S_ISREG(status.st_mode) && file.bytes > 0)
+    if (S_ISREG(status.st_mode) && file.bytes > 0) {
+        read_ahead(descriptor, status.st_size);
         map = mmap(NULL, file.bytes, PROT_READ, MAP_SHARED, descriptor, 0);
+    }
     (void)close(descriptor);
     if (map == MAP_FAILED)
         return store_explain(error, -EUCLEAN,

@@ -8,7 +8,9 @@
 /* Whether all records of a file are sound, of a file that nobody else has: a copy that was just
  * made. The structure says where records lie and nothing of what is in them, and LMDB copies a
  * flipped bit as it is; whoever keeps such a copy learns it when he needs it. So a copy gets its
- * name when everything in it has been read as the broker reads it. */
+ * name when everything in it has been read as the broker reads it: a broker starts on a damaged
+ * value of the log and goes on without what was in it, so it is no reason to go without the rest
+ * either. */
 
 enum { PAGE_ROWS = 256 };
 
@@ -102,6 +104,14 @@ static int walk_history(struct walk *walk, enum history_ring ring)
     return result;
 }
 
+static bool on_log(void *context, uint64_t number, struct bytes value)
+{
+    (void)context;
+    (void)number;
+    (void)value;
+    return true;
+}
+
 static int walk_all(struct lmdb_store *store)
 {
     struct walk *walk = calloc(1, sizeof(*walk));
@@ -113,6 +123,8 @@ static int walk_all(struct lmdb_store *store)
         result = walk_events(walk);
     for (int ring = 0; result == 0 && ring < HISTORY_RINGS; ring++)
         result = walk_history(walk, ring);
+    if (result == 0)
+        result = store_read_log(&store->base, 0, on_log, NULL);
     free(walk);
     return result;
 }

@@ -5,6 +5,7 @@ everything that clients and backends had been told, and nothing that was never w
 
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 import threading
@@ -112,41 +113,90 @@ def record(shim, told, random, steps):
                 broker.restart()
 
 
-def scene_images():
-    random = seed()
-    images = scaled(IMAGES)
+def judge(shim, told, random):
+    """Images of what the library has recorded, each held against what was told."""
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     folder = tempfile.mkdtemp(prefix="usher-images-", dir=place)
+    path = os.path.join(shim.folder, "told")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("\n".join(told) + "\n")
+    arguments = [shim.log, path, folder, str(scaled(IMAGES)), str(random.randrange(1 << 31))]
     try:
-        with Shim(record=True) as shim:
-            told = Told(shim)
-            record(shim, told, random, max(20, scaled(STEPS)))
-            path = os.path.join(shim.folder, "told")
-            with open(path, "w", encoding="ascii") as file:
-                file.write("\n".join(told.lines) + "\n")
-            judged = subprocess.run(
-                [
-                    program("usher-crash-images"),
-                    shim.log,
-                    path,
-                    folder,
-                    str(images),
-                    str(random.randrange(1 << 31)),
-                ],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                check=False,
-            )
-            print(f"     {judged.stdout.strip()}")
-            check(
-                judged.returncode == 0,
-                f"the judge ended with {judged.returncode}: " f"{judged.stderr.strip()}",
-            )
+        judged = subprocess.run(
+            [program("usher-crash-images"), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        print(f"     {judged.stdout.strip()}")
+        check(
+            judged.returncode == 0,
+            f"the judge ended with {judged.returncode}: " f"{judged.stderr.strip()}",
+        )
     finally:
         if not os.environ.get("USHER_PLAY_KEEP"):
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def scene_images():
+    random = seed()
+    with Shim(record=True) as shim:
+        told = Told(shim)
+        record(shim, told, random, max(20, scaled(STEPS)))
+        judge(shim, told.lines, random)
+
+
+def log_writer(shim, *arguments):
+    shim["delay_us"] = SYNC_US if arguments[0] == "live" else 0
+    done = subprocess.run(
+        [program("usher-log-writer"), arguments[0], shim.store, *map(str, arguments[1:])],
+        env={**os.environ, **shim.environment()},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    check_equal((done.returncode, done.stderr), (0, ""), "usher-log-writer")
+    return done.stdout.splitlines()
+
+
+def scene_log():
+    """The same of the log of stored messages, as the committer writes it: what comes and goes."""
+    random = seed()
+    with Shim(record=True) as shim:
+        judge(shim, log_writer(shim, "live", max(20, scaled(STEPS))), random)
+
+
+# The head of a record, as shim.h has it; and the kinds that write.
+RECORD, WRITES = struct.Struct("<IIQQ32s"), (2, 3)
+
+
+def bytes_written(log):
+    total = 0
+    with open(log, "rb") as file:
+        while head := file.read(RECORD.size):
+            _, kind, _, size, _ = RECORD.unpack(head)
+            total += size if kind in WRITES else 0
+            file.seek(size, os.SEEK_CUR)
+    return total
+
+
+# Messages of 128 bytes in a commit, how many are stored, and what each may cost.
+WEIGHTS = ((1, 12000, 40000), (16, 24000, 2048), (256, 60000, 500))
+
+
+def scene_weight():
+    """What a stored message costs in bytes written, its end and the cleaning of the log included."""
+    for each, messages, most in WEIGHTS:
+        with Shim(record=True) as shim:
+            if messages > scaled(messages):  # a sanitizer's run is too short to be steady
+                return
+            print(f"     {log_writer(shim, 'weigh', each, messages)[0]}", end="")
+            cost = bytes_written(shim.log) / messages
+            print(f", {each} a commit: {cost:.0f} bytes written for each")
+            check(cost <= most, f"{cost:.0f} bytes for a message, {each} a commit")
+
+
 if __name__ == "__main__":
-    play(scene_images)
+    play(scene_images, scene_log, scene_weight)

@@ -90,7 +90,7 @@ def scene_live():
             for turn in range(3):
                 lines = good("check", broker.store)
                 check_equal(
-                    (lines[0]["schema"], lines[0]["state"]), ("usher-store-2", "live"), "the head"
+                    (lines[0]["schema"], lines[0]["state"]), ("usher-store-3", "live"), "the head"
                 )
                 check(lines[-1]["sessions"] >= count, f"{lines[-1]}")
                 dump = good("dump", broker.store)
@@ -456,7 +456,46 @@ def scene_damage_and_rest():
         broker.restart()
 
 
-# A store as a program of another version left it: that version in meta, and of version 1 no inboxes.
+def check_spoiled(folder):
+    """The value in which a name is not what it was; the rest is read."""
+    code, lines, errors = store("check", folder)
+    damaged = rows(lines, "damaged")
+    check(code == DAMAGED and "log" in errors, f"exit {code} with a damaged value: {errors}")
+    check_equal([(row["part"], row["value"]) for row in damaged], [("log", 1)], "what is named")
+
+
+def scene_log():
+    """The log of stored messages is counted and listed, without what they say. A damaged value of it is
+    named; a backup holds it as it is, and a broker starts on it."""
+    with Broker() as broker:
+        broker.stop()
+        folder, target = (os.path.join(broker.folder, name) for name in ("logged", "copy"))
+        writer = [program("usher-log-writer"), "weigh", folder, "16", "640"]
+        check_equal(subprocess.run(writer, stdout=subprocess.DEVNULL).returncode, 0, "the writer")
+        lines = good("check", folder)
+        check_equal(lines[-1]["log_entries"], 640, "entries of the log")
+        check_equal(lines[-1]["log_values"], lines[0]["log_values"], "values of the log")
+        dump = rows(good("dump", folder), "stored")
+        check_equal(
+            [(row["kind"], row["from"], row["bytes"]) for row in dump],
+            [("kept", "player-000001", 128)] * 640,
+            "what is stored",
+        )
+        check_equal(dump[4]["user"], "player-009595", "for whom")
+        data = os.path.join(folder, "data.mdb")
+        with open(data, "rb") as file:
+            content = file.read()
+        with open(data, "wb") as file:
+            file.write(content.replace(b"player-009595", b"player-009596"))
+        check_spoiled(folder)
+        good("backup", folder, target)
+        check_spoiled(target)
+        with Broker({"store.path": target}) as other, Client(other) as client:
+            client.login("alice")
+
+
+# A store as a program of another version left it: that version in meta, and before version 3 no log, of
+# version 1 no inboxes either.
 CHANGE_VERSION = """
 import ctypes, sys
 lmdb = ctypes.CDLL("liblmdb.so.0")
@@ -465,7 +504,7 @@ class Value(ctypes.Structure):
     _fields_ = [("size", ctypes.c_size_t), ("data", ctypes.c_char_p)]
 def value(text):
     return ctypes.byref(Value(len(text), text))
-env, txn, meta, inboxes = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_uint(), ctypes.c_uint()
+env, txn, meta, part = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_uint(), ctypes.c_uint()
 folder, version = [word.encode() for word in sys.argv[1:]]
 assert lmdb.mdb_env_create(ctypes.byref(env)) == 0
 assert lmdb.mdb_env_set_maxdbs(env, 4) == 0
@@ -473,9 +512,9 @@ assert lmdb.mdb_env_open(env, folder, 0, 0o600) == 0
 assert lmdb.mdb_txn_begin(env, None, 0, ctypes.byref(txn)) == 0
 assert lmdb.mdb_dbi_open(txn, b"meta", 0, ctypes.byref(meta)) == 0
 assert lmdb.mdb_put(txn, meta, value(b"schema"), value(version), 0) == 0
-if version.endswith(b"-1"):
-    assert lmdb.mdb_dbi_open(txn, b"inboxes", 0, ctypes.byref(inboxes)) == 0
-    assert lmdb.mdb_drop(txn, inboxes, 1) == 0
+for name in {b"1": (b"inboxes", b"log"), b"2": (b"log",)}.get(version[-1:], ()):
+    assert lmdb.mdb_dbi_open(txn, name, 0, ctypes.byref(part)) == 0
+    assert lmdb.mdb_drop(txn, part, 1) == 0
 assert lmdb.mdb_txn_commit(txn) == 0
 lmdb.mdb_env_close(env)
 """
@@ -496,19 +535,24 @@ def schema_of(folder):
 
 
 def scene_upgrade():
-    """A store of the version before is looked at as it is, upgraded at the start and announced once;
+    for version in 1, 2:
+        upgrade_from(f"usher-store-{version}")
+
+
+def upgrade_from(version):
+    """A store of a version before is looked at as it is, upgraded at the start and announced once;
     its sessions resume and can have a saved inbox. One of a version to come is left alone."""
     with Broker() as broker:
         with Client(broker) as client:
             welcome = client.login("alice", acks=True)
             client.drop()
         broker.kill()
-        change_version(broker.store, "usher-store-1")
-        check_equal(schema_of(broker.store), "usher-store-1", "what the tools say")
+        change_version(broker.store, version)
+        check_equal(schema_of(broker.store), version, "what the tools say")
         broker.restart()
         check_equal(
             [event["from"] for event in broker.log_events("store_upgraded")],
-            ["usher-store-1"],
+            [version],
             "what was announced",
         )
         with Client(broker) as client:
@@ -518,7 +562,7 @@ def scene_upgrade():
             bob.login("bob")
             bob.send("alice", b"kept")
         broker.stop()
-        check_equal(schema_of(broker.store), "usher-store-2", "what the tools say afterwards")
+        check_equal(schema_of(broker.store), "usher-store-3", "what the tools say afterwards")
         broker.restart()
         check_equal(broker.log_events("store_upgraded"), [], "an upgrade of today's version")
         with Client(broker) as client:
@@ -571,6 +615,7 @@ play(
     scene_containers,
     scene_reader_that_waits,
     scene_damage_and_rest,
+    scene_log,
     scene_upgrade,
     scene_old_backup,
 )

@@ -7,11 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shim/crash_log.h"
+
 /* The truth is the stream of the store at the end of the run, held against everything that clients
  * and backends were told meanwhile. An image with n events must have exactly the first n of it;
  * its map must be what these n events make of an empty one, record by record, because both are
  * written in one transaction; and n must reach what had been told. So nothing is lost that was
- * promised, nothing is there that was not written, and map and stream agree. */
+ * promised, nothing is there that was not written, and map and stream agree.
+ *
+ * A run of usher-log-writer has no stream: the number of its commit is the epoch that it stored,
+ * and the log must be to the byte what a store in memory has after as many. */
 
 enum { KIND_ONLINE = 1, KIND_DETACHED, KIND_RESUMED, KIND_OFFLINE, MAP_BYTES = 64 << 20 };
 
@@ -103,6 +108,16 @@ static bool event_read(struct crash_truth *truth, const char *line)
     return event->epoch == epoch && event->kind == kind && strcmp(event->user, user) == 0;
 }
 
+static bool commit_read(struct crash_truth *truth, const char *line)
+{
+    struct crash_ack ack;
+    if (sscanf(line, "commit %" SCNu64 " %" SCNu64, &ack.position, &ack.seq) != 2)
+        return false;
+    truth->commits = grown(truth->commits, truth->commits_count + 1, sizeof(*truth->commits));
+    truth->commits[truth->commits_count++] = ack;
+    return ack.seq == truth->commits_count;
+}
+
 static bool line_read(struct crash_truth *truth, const char *line)
 {
     char user[STORE_NAME_BYTES_MAX + 1];
@@ -110,6 +125,8 @@ static bool line_read(struct crash_truth *truth, const char *line)
     uint64_t position, epoch, seq;
     if (strncmp(line, "event ", 6) == 0)
         return event_read(truth, line);
+    if (strncmp(line, "commit ", 7) == 0)
+        return commit_read(truth, line);
     if (sscanf(line, "welcome %" SCNu64 " %64s %" SCNu64 " %32s", &position, user, &epoch, hex) ==
         4) {
         seq = seq_of(truth, user, epoch, KIND_ONLINE);
@@ -124,6 +141,28 @@ static bool line_read(struct crash_truth *truth, const char *line)
     return false;
 }
 
+/* One more than were told: the power may go in the last one, or behind it. */
+static bool digests_make(struct crash_truth *truth, char *text)
+{
+    struct store_options options = {.events_kept_max = 1};
+    struct store *store;
+    if (truth->commits_count == 0)
+        return true;
+    if (store_open_memory(&store, &options) != 0)
+        abort();
+    int result = 0;
+    for (uint64_t k = 0; result == 0 && k <= truth->commits_count + 1; k++) {
+        truth->digests = grown(truth->digests, k + 1, sizeof(*truth->digests));
+        if (k > 0)
+            result = crash_log_step(store, k);
+        if (result == 0)
+            result = crash_log_digest(store, &truth->digests[k]);
+        truth->digests_count = k + 1;
+    }
+    store_close(store);
+    return result == 0 || say(text, "the log in memory fails", (uint64_t)-result);
+}
+
 bool crash_truth_read(struct crash_truth *truth, const char *path, char *text)
 {
     char line[256];
@@ -136,7 +175,7 @@ bool crash_truth_read(struct crash_truth *truth, const char *path, char *text)
     (void)fclose(file);
     if (!good)
         (void)snprintf(text, CRASH_TEXT_BYTES, "told, and not in the final stream: %s", line);
-    return good;
+    return good && digests_make(truth, text);
 }
 
 void crash_truth_fini(struct crash_truth *truth)
@@ -144,6 +183,8 @@ void crash_truth_fini(struct crash_truth *truth)
     free(truth->events);
     free(truth->acks);
     free(truth->secrets);
+    free(truth->commits);
+    free(truth->digests);
     *truth = (struct crash_truth){0};
 }
 
@@ -264,6 +305,37 @@ static bool check_content(struct checking *checking, struct store *store, uint64
     return true;
 }
 
+static bool log_is(struct checking *checking, struct store *store, uint64_t k)
+{
+    uint64_t digest = 0;
+    int result = crash_log_digest(store, &digest);
+    if (result < 0)
+        return say(checking->text, "the log cannot be read", (uint64_t)-result);
+    return digest == checking->truth->digests[k] ||
+           say(checking->text, "the log is not that of commit", k);
+}
+
+/* All of one commit and of none behind it, at least of the last that was told; and it goes on. */
+static bool check_log(struct checking *checking, struct store *store, uint64_t position_told)
+{
+    const struct crash_truth *truth = checking->truth;
+    struct store_position position;
+    int result = store_position(store, &position);
+    if (result < 0 || position.epoch_last + 1 >= truth->digests_count)
+        return say(checking->text, "a commit that never was", position.epoch_last);
+    uint64_t k = position.epoch_last;
+    for (size_t i = 0; i < truth->commits_count; i++)
+        if (truth->commits[i].position <= position_told && truth->commits[i].seq > k)
+            return say(checking->text, "lost, though it was told: commit", truth->commits[i].seq);
+    checking->events = k;
+    if (!log_is(checking, store, k))
+        return false;
+    result = crash_log_step(store, k + 1);
+    if (result < 0)
+        return say(checking->text, "the log takes no commit", (uint64_t)-result);
+    return log_is(checking, store, k + 1);
+}
+
 /* A store that survived must also go on. */
 static bool check_goes_on(struct checking *checking, struct store *store)
 {
@@ -296,7 +368,11 @@ bool crash_check(const struct crash_truth *truth, const char *folder, uint64_t p
         (void)snprintf(text, CRASH_TEXT_BYTES, "it does not open: %s", error);
         return false;
     }
-    bool good = check_content(&checking, store, position) && check_goes_on(&checking, store);
+    bool good = check_content(&checking, store, position);
+    if (good && truth->commits_count > 0)
+        good = check_log(&checking, store, position);
+    else if (good)
+        good = check_goes_on(&checking, store);
     *events = checking.events;
     store_close(store);
     return good;

@@ -32,6 +32,10 @@ struct crash_truth {
     size_t acks_count;
     struct crash_secret *secrets;
     size_t secrets_count;
+    struct crash_ack *commits; /* of the life of crash_log.h: k in the place of seq */
+    size_t commits_count;
+    uint64_t *digests; /* what the log is after each of them, from 0 on */
+    uint64_t digests_count;
 };
 
 /* Reads the stream of a store that has everything. False with a line in `text`. */

@@ -101,6 +101,62 @@ static void many_inboxes_need_a_row(void **state)
     assert_false(inboxes_fit(0, 320, 320, 300));
 }
 
+/* Appending copies one way down the tree, whatever comes; dropping copies pages anywhere. */
+static void the_log_is_appended_to(void **state)
+{
+    for (unsigned values = 1; values <= 1000; values *= 10) {
+        struct space_file file = {
+            .page_bytes = 4096, .pages = 20000, .pages_used = 10000, .log_pages = 5000};
+        struct space space;
+        space_begin(&space, &file);
+        for (unsigned i = 0; i < values; i++)
+            space_add(&space, SPACE_LOG, 100);
+        uint64_t wanted = 2 * ((values * 110 + 4095) / 4096) + 8 + 2 + 3 * 16;
+        for (uint64_t behind = wanted - 2; behind <= wanted + 2; behind++) {
+            space.file.pages_used = 20000 - behind;
+            assert_int_equal(space_fits(&space, SPACE_LOG), behind >= wanted);
+        }
+        for (unsigned i = 0; i < 100; i++)
+            space_add(&space, SPACE_LOG_DROP, 0);
+        space.file.pages_used = 20000 - wanted - 199;
+        assert_false(space_fits(&space, SPACE_LOG));
+        space.file.pages_used = 20000 - wanted - 200;
+        assert_true(space_fits(&space, SPACE_LOG));
+    }
+}
+
+/* Half of the map, what comes included. */
+static void the_log_has_its_share(void **state)
+{
+    struct space_file file = {.page_bytes = 4096, .pages = 20000, .log_pages = 6000};
+    for (uint64_t own = 3990; own < 4003; own++) {
+        struct space space;
+        file.log_value_pages = own;
+        space_begin(&space, &file);
+        space_add(&space, SPACE_LOG, 100);
+        assert_int_equal(space_log_is_full(&space), own + 2 > 4000);
+        assert_int_equal(space_fits(&space, SPACE_LOG), own + 2 <= 4000);
+        assert_true(space_fits(&space, SPACE_GROWS));
+    }
+}
+
+/* A value on pages of its own needs a row of them. */
+static void a_large_value_needs_a_row(void **state)
+{
+    struct space space = space_of(20000, 20000);
+    space_add(&space, SPACE_LOG, 70000);
+    assert_int_equal(space.log_value_pages, 18);
+    space_list(&space, 1000, 17);
+    assert_false(space_fits(&space, SPACE_LOG));
+    space_list(&space, 1000, 1000);
+    assert_true(space_fits(&space, SPACE_LOG));
+    space.file.pages_used = 20000 - 18;
+    space_list(&space, 1000, 1);
+    assert_true(space_fits(&space, SPACE_LOG));
+    space.file.pages_used = 20000 - 17;
+    assert_false(space_fits(&space, SPACE_LOG));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -109,6 +165,9 @@ int main(void)
         cmocka_unit_test(a_large_message_has_pages_of_its_own),
         cmocka_unit_test(a_message_copies_two_pages),
         cmocka_unit_test(many_inboxes_need_a_row),
+        cmocka_unit_test(the_log_is_appended_to),
+        cmocka_unit_test(the_log_has_its_share),
+        cmocka_unit_test(a_large_value_needs_a_row),
     };
     return cmocka_run_group_tests_name("space", tests, NULL, NULL);
 }

@@ -346,6 +346,20 @@ static void drop_values(struct store *store, uint64_t first, uint64_t last)
     }
 }
 
+static void fill_sessions(struct store *store, uint64_t users)
+{
+    char name[32];
+    for (uint64_t user = 1; user <= users;) {
+        assert_int_equal(store_begin(store), 0);
+        for (int group = 0; group < 20; group++, user++) {
+            struct session_record record = contract_record(user);
+            (void)snprintf(name, sizeof(name), "player-%06llu", (unsigned long long)user);
+            assert_int_equal(store_put_session(store, name, &record), 0);
+        }
+        assert_int_equal(store_commit(store, user), 0);
+    }
+}
+
 /* Half of the map, and not much less: then sessions go on, and what is dropped makes room again. */
 static void the_log_takes_half_of_the_map(void **state)
 {
@@ -353,7 +367,6 @@ static void the_log_takes_half_of_the_map(void **state)
     static const size_t sizes[] = {100, 1300, 2000, 9000, 70000};
     enum { MAP = 8 << 20 };
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        char name[32];
         renew(fixture, MAP);
         struct store *store = fixture->store;
         uint64_t values = fill_log(store, sizes[i]);
@@ -362,15 +375,7 @@ static void the_log_takes_half_of_the_map(void **state)
                       (unsigned long long)values, (unsigned long long)bytes * 100 / MAP);
         assert_true(bytes <= MAP / 2);
         assert_true(bytes >= MAP / 100 * 30);
-        for (uint64_t user = 1; user <= 8000;) {
-            assert_int_equal(store_begin(store), 0);
-            for (int group = 0; group < 20; group++, user++) {
-                struct session_record record = contract_record(user);
-                (void)snprintf(name, sizeof(name), "player-%06llu", (unsigned long long)user);
-                assert_int_equal(store_put_session(store, name, &record), 0);
-            }
-            assert_int_equal(store_commit(store, user), 0);
-        }
+        fill_sessions(store, 8000);
         contract_reopen(fixture);
         store = fixture->store;
         struct store_position position;
@@ -446,6 +451,38 @@ static void the_history_makes_room(void **state)
                   (unsigned long long)before, (unsigned long long)values);
     assert_int_equal(page.records, 0);
     contract_assert_position(store, 200, 191, 200, 200);
+}
+
+/* What was refused takes nothing from those who come behind it. */
+static void a_refused_value_leaves_no_trace(void **state)
+{
+    struct fixture *fixture = *state;
+    renew(fixture, 8 << 20);
+    struct store *store = fixture->store;
+    assert_int_equal(store_begin(store), 0);
+    contract_put_inbox(store, "anna", 1);
+    for (uint64_t seq = 1; seq <= 1300; seq++)
+        assert_int_equal(contract_put_message(store, "anna", seq, 3000), 0);
+    assert_int_equal(store_commit(store, 0), 0);
+    uint64_t values = fill_log(store, 1500);
+    print_message("%llu values beside an inbox\n", (unsigned long long)values);
+    assert_true(values < (8 << 20) / 1500 / 3); /* that is in the way, not its share */
+    for (int large = 0; large < 2; large++) {
+        struct session_record record = contract_record(7000);
+        assert_int_equal(store_begin(store), 0);
+        for (int i = 0; i < 2000; i++) {
+            static const uint8_t value[70000];
+            uint64_t number;
+            struct bytes bytes = {value, large ? sizeof(value) : 1500};
+            assert_int_equal(store_append_log(store, bytes, &number), 0);
+        }
+        for (int i = 0; i < 20; i++) {
+            char name[32];
+            (void)snprintf(name, sizeof(name), "at last %d", i);
+            assert_int_equal(store_put_session(store, name, &record), 0);
+        }
+        assert_int_equal(store_commit(store, 7000), 0);
+    }
 }
 
 /* A transaction too large for what is there: what does not fit is said, the rest is stored. */
@@ -545,6 +582,7 @@ int main(void)
         CONTRACT_TEST(the_log_takes_half_of_the_map, setup),
         CONTRACT_TEST(a_full_map_drops_values, setup),
         CONTRACT_TEST(the_history_makes_room, setup),
+        CONTRACT_TEST(a_refused_value_leaves_no_trace, setup),
         CONTRACT_TEST(a_burst_is_stored_in_part, setup),
         CONTRACT_TEST(a_kill_loses_nothing_reported, setup),
     };

@@ -60,6 +60,16 @@ static void crc_is_castagnoli(void **state)
     struct bytes head = {digits.data, 4};
     struct bytes tail = {digits.data + 4, 5};
     assert_int_equal(record_crc32c(record_crc32c(0, head), tail), 0xE3069283);
+    /* In pieces of any size it is the same as byte by byte. */
+    uint8_t data[64];
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 37 + 11);
+    for (size_t size = 0; size <= sizeof(data); size++) {
+        uint32_t crc = 7;
+        for (size_t i = 0; i < size; i++)
+            crc = record_crc32c(crc, (struct bytes){data + i, 1});
+        assert_int_equal(record_crc32c(7, (struct bytes){data, size}), crc);
+    }
 }
 
 static void assert_session_round(const char *user, const struct session_record *record)
