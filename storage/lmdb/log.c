@@ -137,9 +137,11 @@ int lmdb_drop_log(struct store *base, uint64_t number)
     if (code != 0)
         return code == MDB_NOTFOUND ? 0 : lmdb_translate(code);
     uint64_t bytes = bytes_of(value.mv_size);
-    int result = lmdb_space_take(store, SPACE_LOG_DROP, 0);
+    bool goes_on = store->log_dropped != 0 && number == store->log_dropped + 1;
+    int result = goes_on ? 0 : lmdb_space_take(store, SPACE_LOG_DROP, 0);
     if (result < 0)
         return result;
+    store->log_dropped = number;
     store->changed = store->log_changed = true;
     uint64_t *all = &store->pending.log_bytes;
     *all -= bytes < *all ? bytes : *all;

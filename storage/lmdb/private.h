@@ -67,6 +67,7 @@ struct lmdb_store {
     bool broken;             /* a commit failed: reopen before anything else */
     size_t transaction_last; /* the last that was acknowledged */
     struct space space;      /* of the transaction */
+    uint64_t log_dropped;    /* the last value that it dropped; 0: none yet */
     struct lmdb_ring rings[HISTORY_RINGS];
     bool history_yields; /* a change had no room: the oldest of the history go */
     uint64_t commits;

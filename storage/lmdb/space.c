@@ -25,8 +25,9 @@
  *
  * The log of stored messages gives way to sessions: all of it is at most half of the map, and what
  * comes leaves half as much again as a new name leaves, and what a start may need. Its values are
- * appended, so they copy one way down its tree, whatever their number; those that are dropped lie
- * anywhere.
+ * appended, so they copy one way down its tree, whatever their number. Those that are dropped lie
+ * anywhere, but a row of them costs what its first one does: LMDB takes a page that it copied and
+ * emptied for the next copy, within the transaction.
  *
  * The history is for people, so it is the first to go without: it leaves what a new name leaves
  * twice over, and what a start may need.

@@ -15,12 +15,12 @@ enum {
 };
 
 enum space_change {
-    SPACE_KEEPS,   /* a session updated or deleted, an event */
-    SPACE_GROWS,   /* a session that takes more space than before */
-    SPACE_MESSAGE, /* a part of a saved inbox */
-    SPACE_LOG,     /* a value of the log: it takes no space that a session may want */
-    SPACE_LOG_DROP,
-    SPACE_HISTORY, /* what nobody needs: it takes no space that anything else may want */
+    SPACE_KEEPS,    /* a session updated or deleted, an event */
+    SPACE_GROWS,    /* a session that takes more space than before */
+    SPACE_MESSAGE,  /* a part of a saved inbox */
+    SPACE_LOG,      /* a value of the log: it takes no space that a session may want */
+    SPACE_LOG_DROP, /* one of its values, or more in a row */
+    SPACE_HISTORY,  /* what nobody needs: it takes no space that anything else may want */
 };
 
 /* The file as the transaction finds it. */

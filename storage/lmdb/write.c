@@ -30,6 +30,7 @@ int lmdb_begin(struct store *base)
         code = mdb_txn_begin(store->env, NULL, 0, &store->transaction);
     }
     store->changed = store->log_changed = false;
+    store->log_dropped = 0;
     if (code != 0)
         store->transaction = NULL;
     if (code != 0)

@@ -418,6 +418,49 @@ static void a_full_map_drops_values(void **state)
     assert_int_equal(login_try(store, "player-000001", epoch), 0);
 }
 
+/* Sessions until there is no room for one more. */
+static void fill_map(struct store *store)
+{
+    uint64_t user = 0;
+    for (int group = 64; group > 0; group /= 2) {
+        int result = 0;
+        while (result == 0) {
+            assert_int_equal(store_begin(store), 0);
+            for (int i = 0; result == 0 && i < group; i++) {
+                char name[32];
+                struct session_record record = contract_record(1);
+                (void)snprintf(name, sizeof(name), "player-%06llu", (unsigned long long)++user);
+                result = store_put_session(store, name, &record);
+            }
+            result = store_commit(store, 1);
+        }
+        assert_int_equal(result, -EXFULL);
+    }
+}
+
+/* So is a row of them in one transaction, which is how the log is cleaned, however long it is. */
+static void a_full_map_drops_a_row(void **state)
+{
+    struct fixture *fixture = *state;
+    static const size_t sizes[] = {40, 700, 1990, 5000};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        for (uint64_t row = 10; row <= 1000; row *= 100) {
+            renew(fixture, 2 << 20);
+            struct store *store = fixture->store;
+            uint64_t values = append_some(store, sizes[i], 300000 / sizes[i]);
+            fill_map(store);
+            for (uint64_t number = 1; number <= values;) {
+                assert_int_equal(store_begin(store), 0);
+                for (uint64_t n = 0; n < row && number <= values; n++, number++)
+                    (void)store_drop_log(store, number);
+                assert_int_equal(store_commit(store, 0), 0);
+                assert_int_equal(login_try(store, "player-000001", 1), 0);
+            }
+            contract_assert_log(store, values + 1, values, 0, 0);
+        }
+    }
+}
+
 /* The history gives way to it, as to sessions. */
 static void the_history_makes_room(void **state)
 {
@@ -581,6 +624,7 @@ int main(void)
         CONTRACT_TEST(a_flipped_bit_is_never_believed, setup),
         CONTRACT_TEST(the_log_takes_half_of_the_map, setup),
         CONTRACT_TEST(a_full_map_drops_values, setup),
+        CONTRACT_TEST(a_full_map_drops_a_row, setup),
         CONTRACT_TEST(the_history_makes_room, setup),
         CONTRACT_TEST(a_refused_value_leaves_no_trace, setup),
         CONTRACT_TEST(a_burst_is_stored_in_part, setup),
