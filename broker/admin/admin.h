@@ -56,8 +56,9 @@ struct admin_query {
     uint64_t wait_ms;   /* 0 */
     const json_t *body; /* of a POST: an object, empty when there was none; else NULL */
     bool may_change;
-    const char *address;  /* who asks, for a change or of another face; else "" */
-    const char *event_id; /* Last-Event-ID, of another face; else "" */
+    const char *address;     /* who asks, for a change or of another face; else "" */
+    const char *event_id;    /* Last-Event-ID, of another face; else "" */
+    const char *traceparent; /* the header of that name, as it came, of another face; else "" */
 };
 
 /* Fills the empty object `answer` and gives the HTTP status; for one of 400 and above the answer is

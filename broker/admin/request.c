@@ -287,12 +287,18 @@ json_t *request_body(const struct exchange *exchange)
     return json_loadb(exchange->body, exchange->body_size, JSON_REJECT_DUPLICATES, &error);
 }
 
-struct admin_query request_query(const struct exchange *exchange, const json_t *body)
+/* Of another face; "" without it. */
+static const char *header_of(const struct exchange *exchange, const char *name)
 {
-    const char *event_id =
+    const char *value =
         exchange->admin->face->asker.step == NULL
             ? NULL
-            : MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Last-Event-ID");
+            : MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, name);
+    return value != NULL ? value : "";
+}
+
+struct admin_query request_query(const struct exchange *exchange, const json_t *body)
+{
     return (struct admin_query){
         .user = exchange->user,
         .prefix = exchange->prefix,
@@ -304,7 +310,8 @@ struct admin_query request_query(const struct exchange *exchange, const json_t *
         .wait_ms = exchange->wait_ms,
         .body = body,
         .address = exchange->address,
-        .event_id = event_id != NULL ? event_id : "",
+        .event_id = header_of(exchange, "Last-Event-ID"),
+        .traceparent = header_of(exchange, "traceparent"),
         .may_change = exchange->right == ACCESS_CHANGE,
     };
 }

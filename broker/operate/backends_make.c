@@ -7,6 +7,7 @@
 
 #include "identity/base64url.h"
 #include "operate/backends_private.h"
+#include "proto/traceparent.h"
 
 /* Requests become commands of backend.proto. A body is read whole and strictly: what is not known,
  * or of another kind, is refused by name, so that a misspelt `transient` keeps nobody's message.
@@ -107,6 +108,14 @@ unsigned make_payload(struct making *making, const json_t *base64, const json_t 
     return 0;
 }
 
+/* What is none becomes a short text that is none, which the node counts as any: headers may be long
+ * and of any bytes, and the request does not fail for it. */
+static char *traceparent_of(const struct admin_query *query)
+{
+    struct bytes given = bytes_of_text(query->traceparent);
+    return (char *)(given.size == 0 || traceparent_valid(given) ? query->traceparent : "none");
+}
+
 /* --- users ------------------------------------------------------------------------------------ */
 
 unsigned make_push(struct making *making, const struct admin_query *query, json_t *answer)
@@ -125,6 +134,7 @@ unsigned make_push(struct making *making, const struct admin_query *query, json_
     push->to = making->names;
     push->n_to = json_array_size(to);
     push->transient = transient;
+    push->traceparent = traceparent_of(query);
     making->command.body_case = USHER__V1__COMMAND__BODY_PUSH;
     making->command.push = push;
     return status;
@@ -140,6 +150,7 @@ unsigned make_push_all(struct making *making, const struct admin_query *query, j
                                   "payload_text", &text, "transient", &transient);
     status = status != 0 ? status : make_payload(making, base64, text, &push->payload, answer);
     push->transient = transient;
+    push->traceparent = traceparent_of(query);
     making->command.body_case = USHER__V1__COMMAND__BODY_PUSH_ALL;
     making->command.push_all = push;
     return status;

@@ -162,6 +162,26 @@ def scene_push():
         refused(door, "/v1/push", {**one, "to": many + ["x"]}, 400, "MALFORMED")
 
 
+def scene_traceparent():
+    """The header of a push comes unchanged to its receivers; one that is none costs nobody the push."""
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    none = [parent.upper(), "ff" + parent[2:], parent + "-more", "x" * 4000, "gr\xfc\xdfe", " "]
+    with Broker(options()) as broker, Client(broker) as alice:
+        alice.login("alice")
+        door = backends(broker)
+        for given in [parent, *none]:
+            headers = {"Traceparent": given}
+            door.post("/v1/push", {"to": ["alice"], "payload_text": "x"}, headers=headers)
+            door.post("/v1/push-all", {"payload_text": "x"}, headers=headers)
+            for _ in range(2):
+                got = alice.expect("message").message.traceparent
+                check_equal(got, parent if given == parent else "", f"with {given[:60]!r}")
+        numbers = Backend(broker).numbers("stats")
+        check_equal(numbers["traceparents_invalid"], 2 * (len(none) - 1), "traceparents_invalid")
+        door.post("/v1/push", {"to": ["alice"], "payload_text": "x"})
+        check_equal(alice.expect("message").message.traceparent, "", "without a header")
+
+
 def scene_kick():
     with Broker(options()) as broker, Client(broker) as alice:
         door = backends(broker)
@@ -735,6 +755,7 @@ def scene_beside_nng():
 play(
     scene_paths,
     scene_push,
+    scene_traceparent,
     scene_kick,
     scene_lists,
     scene_tokens,
