@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 
-from usherplay import Broker, Client, check, check_equal, eventually, play
+from usherplay import Broker, Client, check, check_equal, eventually, play, scaled
 from usherplay.asker import SLOW_SECONDS, Http
 from usherplay.broker import program
 
@@ -214,9 +214,8 @@ def scene_what_connections_hold():
         at = held() - before
         check(at >= count * (head + piece) - step, f"{at} bytes for {count} streams")
         grown = rss_bytes(broker) - rss
-        check(
-            grown < at + 4 * 1024 * 1024, f"{grown} bytes of memory, of which the book knows {at}"
-        )
+        if scaled(10) == 10:  # a sanitizer keeps what was freed
+            check(grown < at + 4 * 1024 * 1024, f"{grown} bytes of memory, by the book {at}")
         for stream in streams:
             stream.close()
         eventually(lambda: abs(held() - before) <= step, "they come back", 20)
