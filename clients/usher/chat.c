@@ -64,6 +64,7 @@ static void say_result(struct chat *chat, int result, uint64_t id)
                 : result == -ENOBUFS  ? "too many requests are waiting for their answer"
                 : result == -ENOENT   ? "you are not in that room"
                 : result == -EALREADY ? "it is under way"
+                : result == -EINVAL   ? "a name is missing, or is none; /help tells more"
                                       : strerrordesc_np(-result));
     else
         fprintf(talk(chat), "#%llu\n", (unsigned long long)id);

@@ -243,7 +243,7 @@ def scene_by_hand():
             alice.say("/watch bob -eve")
             alice.wait_line(lambda line: "refused: FORBIDDEN" in line, "friends.mode is off")
             alice.say("/join")
-            alice.wait_line(lambda line: line == "not sent: Invalid argument", "no room")
+            alice.wait_line(lambda line: line.startswith("not sent: a name is missing"), "no room")
 
 
 if __name__ == "__main__":
