@@ -47,6 +47,8 @@ struct settings {
     uint8_t friends_mode; /* enum friends_mode */
     bool friends_show_away;
     const char *friends_service;
+    bool stored_for_away; /* inbox.offline_from any: players may store for who has no session */
+    const char *stored_service;       /* is told of what is stored for such users; "": none */
     uint64_t friends_key[2];          /* random; see watch_hash in watch.h */
     const actor_handle *watch_shards; /* WATCH_SHARDS of them; NULL: friends.mode is off */
 };

@@ -415,6 +415,14 @@ static void check_auth_http(struct load *load)
             "https://, a loopback address, or auth.http.plain true");
 }
 
+static void check_inbox(struct load *load)
+{
+    const char *service = load->options->inbox_notify_service;
+    if (service[0] != '\0' && !username_valid(bytes_of_text(service)))
+        fail_value(load, "inbox.notify_service",
+                   "no name of a service; accepted: 1 to 64 of A-Z a-z 0-9 . _ - @ : +, or empty");
+}
+
 static void check_friends(struct load *load)
 {
     const struct options *options = load->options;
@@ -555,6 +563,7 @@ int config_load(struct options *options, int argc, char **argv, FILE *complaints
         check_auth_http(&load);
         check_webhook(&load);
         check_friends(&load);
+        check_inbox(&load);
         check_web(&load);
         check_urls(&load);
         check_rooms(&load);

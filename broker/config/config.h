@@ -29,6 +29,7 @@ struct text_list {
 /* The words of the ENUM rows, in their order; log.level counts as enum log_level does. */
 enum auth_mode { AUTH_MODE_OPEN, AUTH_MODE_TOKEN, AUTH_MODE_SERVICE, AUTH_MODE_HTTP };
 enum session_ends { SESSION_ENDS_NEVER, SESSION_ENDS_WITH_TOKEN };
+enum offline_from { OFFLINE_FROM_SERVICES, OFFLINE_FROM_ANY };
 enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
 
 /* From when on another value of a row holds: START from a restart on, each of the others from a
