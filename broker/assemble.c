@@ -50,6 +50,8 @@ static void fill_settings(struct settings *settings, const struct options *optio
         .friends_mode = (uint8_t)options->friends_mode,
         .friends_show_away = options->friends_show_away,
         .friends_service = options->friends_service,
+        .stored_for_away = options->inbox_offline_from == OFFLINE_FROM_ANY,
+        .stored_service = options->inbox_notify_service,
     };
     env_random(env, boot, sizeof(boot));
     env_random(env, settings->requests_key, sizeof(settings->requests_key));
@@ -157,6 +159,20 @@ static int open_services(struct broker *broker)
     return services_create(&broker->services, &services);
 }
 
+static int open_stored(struct broker *broker)
+{
+    const struct stored_options stored = {
+        .store = broker->store,
+        .limits = &broker->limits,
+        .env = broker->env,
+        .metrics = broker->metrics,
+        .log = broker->log,
+        .block = thread_place(broker->counts, ROLE_COMMITTER),
+        .mid_last = &broker->counters.epoch_last,
+    };
+    return stored_open(&broker->stored, &stored);
+}
+
 static int open_committer(struct broker *broker)
 {
     struct thread *thread = thread_of(broker, ROLE_COMMITTER);
@@ -172,7 +188,9 @@ static int open_committer(struct broker *broker)
         .reader = WEBHOOK_READER,
         .keeps_history = broker->options->history_events != 0,
         .refusals = broker->settings.refusals,
-        .stored = egress_stored,
+        .stored = broker->stored,
+        .limits = &broker->limits,
+        .committed = egress_stored,
         .context = &broker->egress,
     };
     thread->runner.beats = &thread->beats;
@@ -188,6 +206,9 @@ static int open_queries(struct broker *broker)
         .metrics = broker->metrics,
         .node = broker->options->node_name,
         .room_classes = &broker->settings.room_classes,
+        .stored = broker->stored,
+        .env = broker->env,
+        .runner = &thread_of(broker, ROLE_QUERIES)->runner,
         .operate = broker->operate,
         .context = broker,
     };
@@ -350,6 +371,8 @@ static int make_actors(struct broker *broker)
     if (error == 0)
         error = open_services(broker);
     if (error == 0)
+        error = open_stored(broker);
+    if (error == 0)
         error = open_committer(broker);
     if (error == 0 && options->auth_mode != AUTH_MODE_OPEN)
         error = open_admission(broker);
@@ -395,6 +418,8 @@ void broker_halt(struct broker *broker)
 {
     if (broker->scheduler != NULL)
         scheduler_stop(broker->scheduler);
+    if (broker->queries != NULL)
+        queries_halt(broker->queries);
     if (broker->committer != NULL)
         committer_close(broker->committer);
     broker->committer = NULL;
@@ -423,6 +448,7 @@ void broker_dismantle(struct broker *broker)
         admission_close(broker->admission);
     if (broker->queries != NULL)
         queries_close(broker->queries);
+    stored_close(broker->stored);
     if (broker->clock != NULL)
         clock_close(broker->clock);
     if (broker->services != NULL)

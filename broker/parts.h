@@ -16,6 +16,7 @@
 #include "broker/kinds.h"
 #include "broker/thread.h"
 #include "persist/queries.h"
+#include "persist/stored.h"
 #include "persist/survivors.h"
 #include "process/activation.h"
 
@@ -40,6 +41,7 @@ struct broker {
     struct admission *admission; /* NULL with auth.mode open */
     struct logins *logins;
     struct survivors survivors;
+    struct stored *stored;
     struct committer *committer;
     struct webhook *webhook;
     struct queries *queries;

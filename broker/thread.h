@@ -25,6 +25,7 @@ enum thread_role {
     ROLE_IO,
     ROLE_WORKER,
     ROLE_COMMITTER,
+    ROLE_QUERIES,
     ROLE_LINK,   /* nng's threads, one at a time */
     ROLE_OTHERS, /* who runs no turns: the admin endpoint */
     ROLES

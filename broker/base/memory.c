@@ -44,6 +44,7 @@ static const enum metric_id gauges[MEMORY_PARTS] = {
     [MEMORY_OF_FRAMES] = METRIC_memory_frames_bytes,
     [MEMORY_OF_PAYLOADS] = METRIC_memory_payloads_bytes,
     [MEMORY_OF_INBOXES] = METRIC_memory_inboxes_bytes,
+    [MEMORY_OF_STORED] = METRIC_memory_stored_bytes,
     [MEMORY_OF_REQUESTS] = METRIC_memory_requests_bytes,
     [MEMORY_OF_ANSWERS] = METRIC_memory_answers_bytes,
     [MEMORY_OF_CALLS] = METRIC_memory_calls_bytes,

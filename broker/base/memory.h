@@ -36,6 +36,7 @@ enum memory_part {
     MEMORY_OF_FRAMES,   /* of clients, until a turn has handled them */
     MEMORY_OF_PAYLOADS, /* that several messages share: pushes, and what rooms publish */
     MEMORY_OF_INBOXES,
+    MEMORY_OF_STORED,   /* where messages on disk are, and what is to be noted of them */
     MEMORY_OF_REQUESTS, /* without their final answer */
     MEMORY_OF_ANSWERS,  /* that wait for a resume, or for a repetition */
     MEMORY_OF_CALLS,    /* on their way to services */

@@ -114,6 +114,10 @@ void health_read(struct health *health, uint64_t readings[READING_COUNT])
     readings[READING_commit_stalled_seconds] =
         commits.began_ms != 0 ? since(now_ms, commits.began_ms) / 1000 : 0;
     readings[READING_store_failing] = commits.error != 0;
+    readings[READING_stored_messages] = commits.stored.messages;
+    readings[READING_stored_bytes] = commits.stored.bytes;
+    readings[READING_stored_full_percent] = commits.stored.percent;
+    readings[READING_log_bytes] = commits.stored.log_bytes;
     readings[READING_store_file_bytes] = file_bytes(health->store_path);
     read_webhook(health, readings);
     readings[READING_presence_last] = atomic_load(&health->counters->presence_last);

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/wait.h"
 #include "persist/history.h"
+#include "persist/stores.h"
 
 /* The one thread that writes to the store: group commit.
  *
@@ -38,6 +39,12 @@
  * only hears again what it has. It must not be in the way of a store that is full: what was refused
  * with it is tried without.
  *
+ * Messages to be stored for users (persist/stored.h) are in the same transaction, behind the
+ * sessions and before nobody: what fails for room is tried again without them, and they are
+ * UNAVAILABLE. Some of them wait for the next one when there are many, so that nobody's login waits
+ * for all of them. What is noted of users goes along, and makes a transaction of its own when none
+ * comes for a second.
+ *
  * A store whose file could not be opened anew after a failure is tried once a second also when
  * nobody wants to change anything, so that those who only read have it back too. And whether its
  * files are still there is looked at as often, so that it is noticed before somebody logs in. */
@@ -55,12 +62,16 @@ struct committer {
     uint64_t unrested;       /* changes since the store gave memory back */
     bool keeping;            /* `kept` is to be written */
     uint64_t kept;
+    bool writes_stored; /* the transaction has a plan of what is stored */
+    uint64_t stores;    /* changes in it */
     struct history history;
     struct lock lock;
     pthread_cond_t more, idle;
     /* under lock */
     struct change *first, *last;
     uint32_t waiting;
+    uint64_t waiting_bytes; /* of messages to be stored, those under way too */
+    bool hurried;           /* there is something to be noted soon */
     bool busy;
     bool closing;
     bool to_keep; /* `keep` is newer than `kept` */
@@ -95,6 +106,9 @@ void committer_submit(struct committer *committer, struct change *change)
     CHECK(change->self != 0); /* whose turn waits */
     change->next = NULL;
     lock_take(&committer->lock);
+    if (change->kind == CHANGE_STORE)
+        committer->waiting_bytes += stores_limit(change, committer->waiting_bytes,
+                                                 inbox_waiting_bytes(committer->options.limits));
     bool asleep = committer->first == NULL;
     if (committer->last != NULL)
         committer->last->next = change;
@@ -105,6 +119,28 @@ void committer_submit(struct committer *committer, struct change *change)
     lock_give(&committer->lock);
     if (asleep)
         pthread_cond_signal(&committer->more);
+}
+
+static void hurry(struct committer *committer)
+{
+    lock_take(&committer->lock);
+    committer->hurried = true;
+    lock_give(&committer->lock);
+    pthread_cond_signal(&committer->more);
+}
+
+void committer_done(struct committer *committer, const char *user, uint64_t mid)
+{
+    if (stored_done(committer->options.stored, user, mid))
+        hurry(committer);
+}
+
+uint32_t committer_drop_stored(struct committer *committer, const char *user, uint64_t up_to_mid,
+                               uint64_t *bytes)
+{
+    uint32_t count = stored_drop(committer->options.stored, user, up_to_mid, bytes);
+    hurry(committer);
+    return count;
 }
 
 void committer_keep(struct committer *committer, uint64_t seq)
@@ -150,6 +186,8 @@ static int store_list(struct committer *committer, struct change *list, bool kee
         error = store_put_cursor(store, committer->options.reader, committer->kept);
     if (error == 0)
         error = history_write(&committer->history, store, list);
+    if (error == 0 && committer->writes_stored)
+        error = stored_write(committer->options.stored);
     if (error == 0)
         return store_commit(store, atomic_load(committer->options.epoch_last));
     store_abort(store);
@@ -185,10 +223,10 @@ static int store_all(struct committer *committer, struct change *list, uint64_t 
         error = store_first(committer, list, false, count);
     }
     committer->keeping = committer->keeping && !(keeps && error == 0);
-    if (error == 0 && list != NULL) {
+    if (error == 0 && *count + committer->stores > 0) {
         metrics_record(options->metrics, block, HISTOGRAM_commit_latency,
                        env_monotonic_ns(options->env) - began_ns);
-        metrics_record(options->metrics, block, HISTOGRAM_commit_size, *count);
+        metrics_record(options->metrics, block, HISTOGRAM_commit_size, *count + committer->stores);
     }
     return error;
 }
@@ -203,7 +241,7 @@ static void report(struct committer *committer, int error, uint64_t count)
             LOG_S("path", options->store_path));
     } else {
         metrics_add(options->metrics, block, METRIC_commits, 1);
-        metrics_add(options->metrics, block, METRIC_commit_turns, count);
+        metrics_add(options->metrics, block, METRIC_commit_turns, count + committer->stores);
         metrics_add(options->metrics, block, METRIC_presence_events, count);
         if (committer->failing)
             LOG(options->log, STORE_RECOVERED, LOG_S("path", options->store_path));
@@ -237,6 +275,39 @@ static struct change *cut(struct change *list)
     return second;
 }
 
+/* Goes on with the turns, and ends the changes. */
+static void go_on(struct committer *committer, struct change *list, int error)
+{
+    const struct committer_options *options = &committer->options;
+    while (list != NULL) {
+        struct change *next = list->next;
+        list->error = error;
+        scheduler_resume(options->scheduler, options->runner, list->self, list);
+        free(list);
+        list = next;
+    }
+}
+
+static void stores_over(struct committer *committer, struct change *stores, int error)
+{
+    uint64_t bytes = stores_bytes(stores);
+    if (stores == NULL)
+        return;
+    lock_take(&committer->lock);
+    CHECK(committer->waiting_bytes >= bytes);
+    committer->waiting_bytes -= bytes;
+    lock_give(&committer->lock);
+    go_on(committer, stores, error);
+}
+
+static void check_order(const struct change *list)
+{
+    for (uint64_t seq = 0; list != NULL; list = list->next) {
+        CHECK(list->event.seq > seq); /* the stream's order is that of the turns */
+        seq = list->event.seq;
+    }
+}
+
 static void commit(struct committer *committer, struct change *list)
 {
     const struct committer_options *options = &committer->options;
@@ -252,17 +323,55 @@ static void commit(struct committer *committer, struct change *list)
     committer->unrested += count;
     take_time(committer);
     report(committer, error, count);
-    if (error == 0)
-        options->stored(options->context, options->runner, list);
-    for (uint64_t seq = 0; list != NULL;) {
-        struct change *next = list->next;
-        CHECK(error != 0 || list->event.seq > seq); /* the stream's order is that of the turns */
-        seq = list->event.seq;
-        list->error = error;
-        scheduler_resume(options->scheduler, options->runner, list->self, list);
-        free(list);
-        list = next;
+    if (error == 0) {
+        check_order(list);
+        if (options->stored != NULL)
+            stored_welcome(options->stored, list);
+        options->committed(options->context, options->runner, list);
     }
+    go_on(committer, list, error);
+}
+
+/* With a plan of what is stored. True: the sessions of the list are done with, too. */
+static bool commit_planned(struct committer *committer, struct change *list, struct change *stores)
+{
+    const struct committer_options *options = &committer->options;
+    uint64_t count = 0;
+    for (const struct change *change = stores; change != NULL; change = change->next)
+        committer->stores++;
+    committer->writes_stored = true;
+    int error = store_all(committer, list, &count);
+    committer->writes_stored = false;
+    stored_settle(options->stored, error);
+    bool done = list == NULL || !store_is_full(error);
+    take_time(committer);
+    if (done)
+        report(committer, error, count);
+    committer->unrested += error == 0 ? count + committer->stores : 0;
+    committer->stores = 0;
+    if (error == 0 && list != NULL) {
+        check_order(list);
+        stored_welcome(options->stored, list);
+        options->committed(options->context, options->runner, list);
+    }
+    if (done)
+        go_on(committer, list, error);
+    stores_over(committer, stores, error);
+    return done;
+}
+
+/* What is to be stored gives way to sessions. */
+static void commit_both(struct committer *committer, struct change *list, struct change *stores)
+{
+    struct stored *stored = committer->options.stored;
+    bool done = list == NULL;
+    CHECK(stored != NULL || stores == NULL);
+    if (stored != NULL && stored_plan(stored, list, stores))
+        done = commit_planned(committer, list, stores);
+    else
+        stores_over(committer, stores, 0);
+    if (!done)
+        commit(committer, list);
 }
 
 struct committer_look committer_look(struct committer *committer)
@@ -275,7 +384,16 @@ struct committer_look committer_look(struct committer *committer)
         atomic_load_explicit(&committer->failing_since_ms, memory_order_relaxed);
     look.failed_ms = atomic_load_explicit(&committer->failed_ms, memory_order_relaxed);
     look.began_ms = atomic_load_explicit(&committer->began_ms, memory_order_relaxed);
+    if (committer->options.stored != NULL)
+        look.stored = stored_look(committer->options.stored);
     return look;
+}
+
+/* What is to be noted of users, and cleaning, when no transaction came to go along with. */
+static void commit_notes(struct committer *committer)
+{
+    if (committer->options.stored != NULL && stored_is_due(committer->options.stored))
+        commit_both(committer, NULL, NULL);
 }
 
 static void rest(struct committer *committer)
@@ -284,27 +402,43 @@ static void rest(struct committer *committer)
     committer->unrested = 0;
 }
 
+/* Under the lock. What is too much to be stored at once stays there, in front. */
+static void take_list(struct committer *committer, struct change **list, struct change **stores)
+{
+    CHECK(lock_held(&committer->lock));
+    struct change *rest = stores_part(&committer->first, stores);
+    *list = committer->first;
+    committer->first = rest;
+    committer->last = NULL;
+    committer->waiting = 0;
+    for (; rest != NULL; rest = rest->next) {
+        committer->last = rest;
+        committer->waiting++;
+    }
+    take_kept(committer);
+}
+
 bool committer_step(struct committer *committer)
 {
     CHECK(on_thread(&committer->mark) || off_thread(&committer->mark));
+    struct change *list, *stores;
     lock_take(&committer->lock);
-    struct change *list = committer->first;
-    CHECK((committer->waiting == 0) == (list == NULL));
-    committer->first = committer->last = NULL;
-    committer->waiting = 0;
-    committer->busy = list != NULL;
-    take_kept(committer);
+    CHECK((committer->waiting == 0) == (committer->first == NULL));
+    take_list(committer, &list, &stores);
+    bool any = committer->busy = list != NULL || stores != NULL;
     lock_give(&committer->lock);
     committer->refusals = 0;
-    if (list != NULL) {
+    if (any) {
         atomic_store_explicit(&committer->began_ms, env_monotonic_ms(committer->options.env),
                               memory_order_relaxed);
-        commit(committer, list);
+        commit_both(committer, list, stores);
         atomic_store_explicit(&committer->began_ms, 0, memory_order_relaxed);
+    } else {
+        commit_notes(committer);
     }
     if (committer->unrested >= REST_CHANGES)
         rest(committer);
-    return list != NULL;
+    return any;
 }
 
 static void probe(struct committer *committer)
@@ -351,6 +485,7 @@ static void be_idle(struct committer *committer)
     if (committer->unrested > 0)
         rest(committer);
     keep(committer);
+    commit_notes(committer);
     int error = store_look(committer->options.store);
     if (error == 0 && history_is_due(&committer->history))
         commit_refusals(committer);
@@ -366,8 +501,9 @@ static void wait_for_more(struct committer *committer)
     CHECK(lock_held(&committer->lock));
     uint64_t until_ms = env_monotonic_ms(committer->options.env) + IDLE_MS;
     struct timespec until = env_until(committer->options.env, until_ms);
-    if (lock_wait_until(&committer->lock, &committer->more, &until))
+    if (lock_wait_until(&committer->lock, &committer->more, &until) && !committer->hurried)
         return;
+    committer->hurried = false;
     lock_give(&committer->lock);
     be_idle(committer);
     lock_take(&committer->lock);
@@ -397,6 +533,8 @@ static void *run(void *argument)
         lock_give(&committer->lock);
     }
     keep(committer);
+    if (committer->options.stored != NULL)
+        commit_both(committer, NULL, NULL);
     committer->history.taken_ms = 0; /* the last that is stored */
     if (history_is_due(&committer->history))
         commit_refusals(committer);

@@ -24,6 +24,10 @@
  * places in a small table, which sources share by chance; a query is short, as its answer is
  * bounded and what it reads with it.
  *
+ * Turns of users that wait for a window of what is stored for them (persist/stored.h) stand in a
+ * line of their own, and take turns with all queries: a crowd that comes back keeps no backend
+ * waiting for more than one window at a time, and the other way round.
+ *
  * The shards of friends ask as instances do, each for some names at a time and for no more before
  * it has the answer.
  *
@@ -54,6 +58,11 @@ struct queries {
     /* under lock */
     struct round rounds[2]; /* 1: of those who are linked */
     unsigned turn;          /* whose is next */
+    struct change *window, *window_last;
+    bool window_next; /* before a query */
+    bool reading;     /* a window */
+    bool halted;      /* no more of them */
+    pthread_cond_t idle;
     bool closing;
 };
 
@@ -90,10 +99,48 @@ void queries_look_up(struct queries *queries, struct watch_look_message *look)
     submit(queries, true, actor_slot(look->shard), &look->header);
 }
 
+void queries_window(struct queries *queries, struct change *change)
+{
+    CHECK(change->kind == CHANGE_WINDOW && change->self != 0);
+    change->next = NULL;
+    lock_take(&queries->lock);
+    if (queries->window_last != NULL)
+        queries->window_last->next = change;
+    else
+        queries->window = change;
+    queries->window_last = change;
+    lock_give(&queries->lock);
+    pthread_cond_signal(&queries->more);
+}
+
+/* NULL: none waits. Under the lock. */
+static struct change *take_window(struct queries *queries)
+{
+    CHECK(lock_held(&queries->lock));
+    struct change *change = queries->window;
+    if (change == NULL)
+        return NULL;
+    queries->window = change->next;
+    if (queries->window == NULL)
+        queries->window_last = NULL;
+    return change;
+}
+
+/* Whose turn it is: a window's, when no query waits or the last one was a query. */
+static struct change *window_in_turn(struct queries *queries)
+{
+    bool only = queries->rounds[0].first == NULL && queries->rounds[1].first == NULL;
+    if (queries->halted)
+        return NULL;
+    queries->window_next = !queries->window_next;
+    return only || queries->window_next ? take_window(queries) : NULL;
+}
+
 static bool none_waits(const struct queries *queries)
 {
     CHECK(lock_held(&queries->lock));
-    return queries->rounds[0].first == NULL && queries->rounds[1].first == NULL;
+    return queries->rounds[0].first == NULL && queries->rounds[1].first == NULL &&
+           (queries->window == NULL || queries->halted);
 }
 
 /* The first of the line whose turn it is, which then goes to the end of its round; NULL: none
@@ -426,14 +473,42 @@ static void run_command(const struct queries_options *options, const struct quer
     buffer_fini(&out);
 }
 
+static void read_window(struct queries *queries, struct change *change)
+{
+    const struct queries_options *options = &queries->options;
+    struct runner *runner = options->runner;
+    stored_window(options->stored, change);
+    runner->now_ms = env_monotonic_ms(options->env);
+    runner->wall_ms = env_wall_ms(options->env);
+    scheduler_resume(options->scheduler, runner, change->self, change);
+    free(change);
+    lock_take(&queries->lock);
+    queries->reading = false;
+    lock_give(&queries->lock);
+    pthread_cond_broadcast(&queries->idle);
+}
+
+void queries_halt(struct queries *queries)
+{
+    lock_take(&queries->lock);
+    queries->halted = true;
+    while (queries->reading)
+        lock_wait(&queries->lock, &queries->idle);
+    lock_give(&queries->lock);
+}
+
 bool queries_step(struct queries *queries)
 {
     CHECK(on_thread(&queries->mark) || off_thread(&queries->mark));
     lock_take(&queries->lock);
-    struct message *next = take_next(queries);
+    struct change *window = window_in_turn(queries);
+    struct message *next = window == NULL ? take_next(queries) : NULL;
+    queries->reading = window != NULL;
     lock_give(&queries->lock);
+    if (window != NULL)
+        read_window(queries, window);
     if (next == NULL)
-        return false;
+        return window != NULL;
     if (next->kind == MESSAGE_WATCH_LOOKED) {
         look_up_watched(&queries->options, (struct watch_look_message *)next);
         return true;
@@ -477,6 +552,7 @@ int queries_open(struct queries **out, const struct queries_options *options)
     queries->options = *options;
     lock_init(&queries->lock);
     wait_condition_init(&queries->more);
+    wait_condition_init(&queries->idle);
     *out = queries;
     return 0;
 }
@@ -487,6 +563,13 @@ int queries_start(struct queries *queries)
     int error = pthread_create(&queries->pthread, NULL, run, queries);
     queries->started = error == 0;
     return -error;
+}
+
+/* Its turn never goes on. */
+static void drop_window(struct change *change)
+{
+    message_destroy(change->cause);
+    free(change);
 }
 
 void queries_close(struct queries *queries)
@@ -500,8 +583,11 @@ void queries_close(struct queries *queries)
     lock_take(&queries->lock);
     for (struct message *query; (query = take_next(queries)) != NULL;)
         message_destroy(query);
+    for (struct change *window; (window = take_window(queries)) != NULL;)
+        drop_window(window);
     lock_give(&queries->lock);
     lock_destroy(&queries->lock);
     pthread_cond_destroy(&queries->more);
+    pthread_cond_destroy(&queries->idle);
     free(queries);
 }

@@ -19,9 +19,10 @@ static void roles_follow_each_other(void **state)
         assert_int_equal(thread_place(counts[i], ROLE_IO), 0);
         assert_int_equal(thread_place(counts[i], ROLE_WORKER), counts[i].io);
         assert_int_equal(thread_place(counts[i], ROLE_COMMITTER), both);
-        assert_int_equal(thread_place(counts[i], ROLE_LINK), both + 1);
-        assert_int_equal(thread_place(counts[i], ROLE_OTHERS), both + 2);
-        assert_int_equal(thread_place(counts[i], ROLES), both + 3);
+        assert_int_equal(thread_place(counts[i], ROLE_QUERIES), both + 1);
+        assert_int_equal(thread_place(counts[i], ROLE_LINK), both + 2);
+        assert_int_equal(thread_place(counts[i], ROLE_OTHERS), both + 3);
+        assert_int_equal(thread_place(counts[i], ROLES), both + 4);
     }
 }
 

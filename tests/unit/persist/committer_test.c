@@ -116,7 +116,7 @@ static int set_up(void **state)
                                               .runner = &stand->committing,
                                               .epoch_last = &stand->epoch_last,
                                               .reader = "reader",
-                                              .stored = stored,
+                                              .committed = stored,
                                               .context = stand};
     static _Atomic uint64_t beats;
     stand->committing = (struct runner){.beats = &beats};

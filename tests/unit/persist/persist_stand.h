@@ -126,7 +126,7 @@ static inline void stand_wire(struct stand *stand)
                                                 .scheduler = hall->scheduler,
                                                 .runner = &stand->committing,
                                                 .epoch_last = &stand->counters.epoch_last,
-                                                .stored = stand_ignore,
+                                                .committed = stand_ignore,
                                                 .context = stand};
     assert_int_equal(committer_open(&stand->committer, &committer), 0);
     stand->survivors = (struct survivors){.store = stand->store,
