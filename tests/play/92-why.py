@@ -107,6 +107,39 @@ def scene_bounds():
         check("alice is online" in words(broker, "alice"), "but who is there is there")
 
 
+def scene_many_records():
+    """Of one user more than an answer may have: it is bounded, newest first, and says that there is more. Of a
+    user whom nobody has seen there is nothing, however much is kept of others."""
+    pairs = scaled(150, 110)
+    options = {
+        "limits.logins_per_minute_per_source": 0,
+        "limits.logins_per_minute_per_user": 0,
+        "limits.requests_per_second_per_source": 0,
+    }
+    with Broker(options) as broker:
+        for _ in range(pairs):
+            with Client(broker) as client:
+                epoch = client.login("alice").epoch
+                client.ask("logout")
+                client.read_to_end()
+        for last, most in ((1, 1), (20, 20), (200, 200)):
+            records = why(broker, "alice", last)
+            least = most if most < 200 else 100  # an answer is one frame of the link, too
+            check(least <= len(records) <= most, f"{len(records)} records of --last {last}")
+            check_equal(records[0]["epoch"], epoch, "the newest is the first")
+            times = [record["time_ms"] for record in records]
+            check_equal(times, sorted(times, reverse=True), "newest first")
+        for last in ("1", "20", "200"):
+            out = ctl(broker, "why", "alice", "--last", last)[1]
+            check("There is more" in out, f"that there is more than --last {last}: {out[-200:]}")
+        code, out, errors = ctl(broker, "--json", "why", "alice", "--last", "1000000")
+        count = len(out.splitlines())
+        check(code in (0, 64) and count <= 200, f"--last 1000000: {code}, {count} records {errors}")
+        check_equal(why(broker, "somebody-else"), [], "of one whom nobody has seen")
+        code, out, _ = ctl(broker, "why", "alice2")  # a name that begins like another
+        check("alice2 is not known here" in out and code == 1, out)
+
+
 def scene_no_sync_more():
     """As many commits as without: whoever logs in alone costs one."""
     counts = {}
@@ -123,27 +156,35 @@ def scene_no_sync_more():
     check_equal(counts[1000], counts[0], "commits with and without")
 
 
-def scene_full_map():
-    """A map that is full of sessions: the history was the first to go without, and lets the users have its
-    room; what is missing is counted."""
+def fill_a_map(events):
+    """Users until one is refused; gives how many got in, and how many records were left out."""
     options = {
         "store.map_bytes": 1 << 20,
         "store.events_kept": 1024,
         "session.resume_ms": 3600000,
+        "history.events": events,
         "admin.listen": "127.0.0.1:0",
     }
     with Broker(options) as broker, People(broker) as people:
         broker.ends_with = (0, UNSAVED)
-        admitted = 0
+        asked = 0
         while people.outcomes["UNAVAILABLE"] == 0:
-            names = [f"player-{admitted + more:05}-" + "x" * 50 for more in range(40)]
+            names = [f"player-{asked + more:05}-" + "x" * 50 for more in range(40)]
             for client in people.logins(names):
                 client.close()
-            admitted += len(names)
-            check(admitted < 20000, "the map never gets full")
-        missing = broker.numbers()["history_missing"]
-        print(f"     {admitted} users in a map of 1 MiB, {missing} records left out")
-        check(admitted > 1000 and missing > 0, "who got in, and what was left out")
+            asked += len(names)
+            check(asked < 20000, "the map never gets full")
+        return people.outcomes["welcome"], broker.numbers()["history_missing"]
+
+
+def scene_full_map():
+    """A map that is full of sessions: the history was the first to go without, and lets the users have all of
+    its room, so that as many get in as without it; what is missing is counted."""
+    without, none = fill_a_map(0)
+    admitted, missing = fill_a_map(100000)
+    print(f"     {admitted} users in a map of 1 MiB, {missing} records left out; {without} without")
+    check(admitted > 1000 and missing > 0 and none == 0, "who got in, and what was left out")
+    check(admitted >= without - 40, f"{admitted} got in with a history, {without} without")
 
 
 # --- other people's bytes ------------------------------------------------------------------------
@@ -165,7 +206,17 @@ def scene_hostile_texts():
         check(
             not any(line.startswith("alice is fine") for line in lines), f"a forged line: {lines}"
         )
-        for name in ("", "../x", "a" * 65, "a b", "\x1b[2J", "%s%n"):
+        for name in (
+            "",
+            "../x",
+            "a" * 65,
+            "a b",
+            "\x1b[2J",
+            "%s%n",
+            "\u00e4nna",
+            "a\u202eb",
+            "\U0001f3b2",
+        ):
             code, out, errors = ctl(broker, "why", name)
             check(code == 1, f"why {name!r}: {code} {out} {errors}")
             check("\x1b" not in out + errors, f"{name!r} on a terminal")
@@ -177,6 +228,7 @@ play(
     scene_drain,
     scene_all_that_was_told_is_there,
     scene_bounds,
+    scene_many_records,
     scene_no_sync_more,
     scene_full_map,
     scene_hostile_texts,

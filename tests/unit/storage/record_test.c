@@ -480,17 +480,63 @@ static void positions_come_back(void **state)
     assert_int_equal(record_unpack_position(packed, &epoch_last, &presence_last), -EUCLEAN);
 }
 
+/* What the first programs with a history wrote of a login, to the byte: it is read for as long as
+ * it is kept, and what it does not say yet is empty. */
+static void history_of_the_first_layout(void **state)
+{
+    struct history_record first = {
+        .seq = 7, .time_ms = 1764547200000, .kind = HISTORY_ONLINE, .cause = 1, .epoch = 300};
+    strcpy(first.user, "anna");
+    strcpy(first.address, "10.0.0.1:5");
+    static const uint8_t body[] = "\x0a\x04"
+                                  "anna"
+                                  "\x10\x80\x88\xd6\xb9\xad\x33"
+                                  "\x18\x01\x20\x01\x28\xac\x02\x32\x0a"
+                                  "10.0.0.1:5";
+    uint8_t bytes[RECORD_BYTES_MAX];
+    int size = record_pack_history(&first, bytes);
+    assert_int_equal(size, RECORD_HEADER_BYTES + sizeof(body) - 1);
+    assert_memory_equal(bytes + RECORD_HEADER_BYTES, body, sizeof(body) - 1);
+    struct history_record read;
+    memset(&read, 0xff, sizeof(read));
+    struct bytes packed = {bytes, (size_t)size};
+    assert_true(record_history_is_of(packed, "anna"));
+    assert_false(record_history_is_of(packed, "ann"));
+    assert_false(record_history_is_of(packed, "anna2"));
+    assert_int_equal(record_unpack_history(7, packed, &read), 0);
+    assert_string_equal(read.user, "anna");
+    assert_string_equal(read.address, "10.0.0.1:5");
+    assert_int_equal(read.time_ms, 1764547200000);
+    assert_int_equal(read.epoch, 300);
+    assert_string_equal(read.client, "");
+    assert_string_equal(read.transport, "");
+    assert_string_equal(read.by, "");
+    assert_string_equal(read.detail, "");
+    assert_string_equal(read.limit, "");
+    assert_int_equal(read.bound + read.value + read.until_ms + read.missing + read.count, 0);
+    assert_int_equal(record_unpack_history(8, packed, &read), -EUCLEAN); /* another's place */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(crc_is_castagnoli),          cmocka_unit_test(sessions_come_back),
-        cmocka_unit_test(a_typical_session_is_small), cmocka_unit_test(events_come_back),
-        cmocka_unit_test(keys_sort_as_numbers),       cmocka_unit_test(every_changed_bit_is_seen),
-        cmocka_unit_test(every_cut_is_seen),          cmocka_unit_test(bad_content_is_seen),
-        cmocka_unit_test(bad_encoding_is_seen),       cmocka_unit_test(noise_is_survived),
-        cmocka_unit_test(limits_are_kept_on_writing), cmocka_unit_test(positions_come_back),
-        cmocka_unit_test(inboxes_come_back),          cmocka_unit_test(messages_come_back),
-        cmocka_unit_test(a_bad_message_is_seen),      cmocka_unit_test(inbox_keys_sort),
+        cmocka_unit_test(history_of_the_first_layout),
+        cmocka_unit_test(crc_is_castagnoli),
+        cmocka_unit_test(sessions_come_back),
+        cmocka_unit_test(a_typical_session_is_small),
+        cmocka_unit_test(events_come_back),
+        cmocka_unit_test(keys_sort_as_numbers),
+        cmocka_unit_test(every_changed_bit_is_seen),
+        cmocka_unit_test(every_cut_is_seen),
+        cmocka_unit_test(bad_content_is_seen),
+        cmocka_unit_test(bad_encoding_is_seen),
+        cmocka_unit_test(noise_is_survived),
+        cmocka_unit_test(limits_are_kept_on_writing),
+        cmocka_unit_test(positions_come_back),
+        cmocka_unit_test(inboxes_come_back),
+        cmocka_unit_test(messages_come_back),
+        cmocka_unit_test(a_bad_message_is_seen),
+        cmocka_unit_test(inbox_keys_sort),
     };
     return cmocka_run_group_tests_name("record", tests, NULL, NULL);
 }
