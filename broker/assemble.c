@@ -83,23 +83,6 @@ static int make_refusals(struct broker *broker)
     return broker->settings.refusals != NULL ? 0 : -ENOMEM;
 }
 
-/* A backend's requests outlive the process that they were meant for: the transport repeats them to
- * the next one. So calls are not counted from 1 again, or an old number would name the call of
- * somebody else. The number of a link is sealed with a key of this process. Rooms are not stored,
- * but a client remembers where it was in one: what a process calls their lives is above what the
- * one before it did, as long as it makes fewer than so many in each millisecond, and another number
- * in any case. Epochs are not for that: nobody stores those that rooms would have drawn. */
-enum { INCARNATIONS_PER_MS = 1024 };
-
-static void fill_counters(struct counters *counters, const struct env *env)
-{
-    uint32_t start;
-    env_random(env, &start, sizeof(start));
-    atomic_store(&counters->call_last, start);
-    atomic_store(&counters->incarnation_last,
-                 env_wall_ms(env) * INCARNATIONS_PER_MS + start % INCARNATIONS_PER_MS);
-}
-
 static struct thread *thread_of(struct broker *broker, enum thread_role role)
 {
     return &broker->threads[thread_place(broker->counts, role)];
@@ -330,23 +313,6 @@ static void fill_survivors(struct broker *broker)
     };
 }
 
-/* They are there from the beginning, and for as long as the process. */
-static int make_shards(struct broker *broker)
-{
-    actor_handle *shards = calloc(WATCH_SHARDS, sizeof(*shards));
-    if (shards == NULL)
-        return -ENOMEM;
-    broker->settings.watch_shards = shards;
-    for (unsigned i = 0; i < WATCH_SHARDS; i++) {
-        char name[WATCH_NAME_BYTES];
-        watch_name(i, name);
-        shards[i] = registry_claim(broker->registry, name, strlen(name), &watch_behaviour);
-        if (shards[i] == 0)
-            return -ENOMEM;
-    }
-    return 0;
-}
-
 static int make_actors(struct broker *broker)
 {
     const struct options *options = broker->options;
@@ -367,7 +333,7 @@ static int make_actors(struct broker *broker)
     };
     error = scheduler_create(&broker->scheduler, &scheduler);
     if (error == 0 && options->friends_mode != FRIENDS_OFF)
-        error = make_shards(broker);
+        error = watch_claim(broker->registry, &watch_behaviour, &broker->settings.watch_shards);
     if (error == 0)
         error = open_services(broker);
     if (error == 0)
@@ -396,7 +362,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
     broker->store = store;
     limits_fill(&broker->limits, options);
     fill_settings(&broker->settings, options, env);
-    fill_counters(&broker->counters, env);
+    counters_start(&broker->counters, env);
     int failed = settings_make_rates(&broker->settings, limits, env);
     failed = failed != 0 ? failed : make_classes(&broker->settings, options);
     failed = failed != 0 ? failed : make_numbers(broker);

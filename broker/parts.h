@@ -16,7 +16,6 @@
 #include "broker/kinds.h"
 #include "broker/thread.h"
 #include "persist/queries.h"
-#include "persist/stored.h"
 #include "persist/survivors.h"
 #include "process/activation.h"
 

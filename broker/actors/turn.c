@@ -172,6 +172,23 @@ void turn_record_marks(struct turn *turn)
 
 /* --- what turns go by ------------------------------------------------------------------------- */
 
+/* A backend's requests outlive the process that they were meant for: the transport repeats them to
+ * the next one. So calls are not counted from 1 again, or an old number would name the call of
+ * somebody else. The number of a link is sealed with a key of this process. Rooms are not stored,
+ * but a client remembers where it was in one: what a process calls their lives is above what the
+ * one before it did, as long as it makes fewer than so many in each millisecond, and another number
+ * in any case. Epochs are not for that: nobody stores those that rooms would have drawn. */
+enum { INCARNATIONS_PER_MS = 1024 };
+
+void counters_start(struct counters *counters, const struct env *env)
+{
+    uint32_t start;
+    env_random(env, &start, sizeof(start));
+    atomic_store(&counters->call_last, start);
+    atomic_store(&counters->incarnation_last,
+                 env_wall_ms(env) * INCARNATIONS_PER_MS + start % INCARNATIONS_PER_MS);
+}
+
 int settings_make_rates(struct settings *settings, const struct limits *limits,
                         const struct env *env)
 {

@@ -63,7 +63,7 @@ void settings_destroy_rates(struct settings *settings);
 struct counters {
     _Atomic uint64_t epoch_last;
     _Atomic uint64_t call_last;
-    _Atomic uint64_t incarnation_last; /* of rooms; see fill_counters */
+    _Atomic uint64_t incarnation_last; /* of rooms; see counters_start */
     _Atomic uint64_t calls_waiting;    /* calls of all users without their answer */
     _Atomic uint64_t link_last;
     _Atomic uint32_t goaways; /* backends that are to hear of the stop and have not fetched it */
@@ -73,6 +73,9 @@ struct counters {
     _Atomic uint64_t crowd_until_ms; /* monotonic: until then many come or go at once */
     _Atomic uint64_t watch_stale;    /* a bit for each shard that an event could not be posted to */
 };
+
+/* Zeroed ones; those that the store knows (epoch_last, presence_last) are set by who reads it. */
+void counters_start(struct counters *counters, const struct env *env);
 
 enum effect_kind {
     EFFECT_SEND,     /* turn.out[offset, size) to conn */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -368,6 +369,23 @@ static struct watch_shard *create(void)
     struct watch_shard *shard;
     MEMORY_MUST((shard = calloc(1, sizeof(*shard))) != NULL, "friends");
     return shard;
+}
+
+int watch_claim(struct registry *registry, const struct behaviour *behaviour,
+                const actor_handle **shards)
+{
+    actor_handle *all = calloc(WATCH_SHARDS, sizeof(*all));
+    *shards = all;
+    if (all == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; i < WATCH_SHARDS; i++) {
+        char name[WATCH_NAME_BYTES];
+        watch_name(i, name);
+        all[i] = registry_claim(registry, name, strlen(name), behaviour);
+        if (all[i] == 0)
+            return -ENOMEM;
+    }
+    return 0;
 }
 
 void watch_receive(struct watch_place *place, struct message *message, struct turn *turn)

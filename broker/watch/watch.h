@@ -8,6 +8,7 @@
  * (actors/turn.h); actors/watch.h has the messages. Owned by the actor's turn, never blocks. */
 
 #include "actors/watch.h"
+#include "runtime/registry.h"
 
 struct watch_shard;
 
@@ -19,6 +20,11 @@ struct watch_place {
 /* The name of the actor with that number. No user and no instance can have it. */
 enum { WATCH_NAME_BYTES = 8 };
 void watch_name(unsigned number, char name[WATCH_NAME_BYTES]);
+
+/* The actors of all of them, who are there from the beginning and for as long as the process: an
+ * array, the caller's, also when it fails. 0 or -ENOMEM. */
+int watch_claim(struct registry *registry, const struct behaviour *behaviour,
+                const actor_handle **shards);
 
 /* Takes the message. */
 void watch_receive(struct watch_place *place, struct message *message, struct turn *turn);
