@@ -298,6 +298,7 @@ static void fill_survivors(struct broker *broker)
     const struct egress *egress = &broker->egress;
     broker->survivors = (struct survivors){
         .store = broker->store,
+        .stored = broker->stored,
         .store_path = broker->options->store_path,
         .env = egress->env,
         .log = broker->log,

@@ -9,11 +9,14 @@
 #include "actors/presence.h"
 #include "actors/refuse.h"
 #include "base/memory.h"
+#include "broker/kinds.h"
 #include "broker/thread.h"
 #include "client.pb-c.h"
+#include "directory/away.h"
 #include "directory/everybody.h"
 #include "directory/services.h"
 #include "instance/instance.h"
+#include "persist/committer.h"
 #include "persist/queries.h"
 #include "room/room.h"
 #include "webhook/webhook.h"
@@ -85,6 +88,12 @@ static void perform_forward(struct egress *egress, struct runner *runner, struct
                             const struct effect *effect, struct receiver *last)
 {
     struct message *message = effect->message;
+    if (deliver_is_to_be_stored(message)) {
+        const struct away away = {egress->registry, egress->scheduler, egress->metrics,
+                                  egress->limits, &user_behaviour};
+        away_forward(&away, runner, turn, effect);
+        return;
+    }
     actor_handle user = find_receiver(egress, turn, effect, last);
     bool deliver = message->kind == MESSAGE_DELIVER;
     if (message->kind == MESSAGE_ROOM_INVITE || message->kind == MESSAGE_ROOM_EXPEL)
@@ -197,6 +206,9 @@ static void perform(struct egress *egress, struct runner *runner, struct turn *t
         break;
     case EFFECT_LINK:
         egress_link(egress, runner, turn, effect);
+        break;
+    case EFFECT_DONE:
+        committer_done(egress->committer, turn->name, effect->value);
         break;
     case EFFECT_LOOK_UP:
         queries_look_up(egress->queries, (struct watch_look_message *)effect->message);

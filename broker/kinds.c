@@ -10,7 +10,9 @@
 #include "broker/thread.h"
 #include "instance/instance.h"
 #include "persist/committer.h"
+#include "persist/queries.h"
 #include "room/room.h"
+#include "user/shelf.h"
 #include "user/user.h"
 #include "watch/watch.h"
 
@@ -38,6 +40,35 @@ static bool receive_user(void *context, struct runner *runner, actor_handle self
     return turn->change == NULL && !turn->retire;
 }
 
+static bool joins_user(void *context, struct runner *runner, const struct message *next)
+{
+    return shelf_joins(&((struct thread *)runner->scratch)->turn, next);
+}
+
+/* The turn waits for what it has asked for. */
+static enum verdict hold_user(struct egress *egress, struct change *change)
+{
+    if (change->kind == CHANGE_WINDOW)
+        queries_window(egress->queries, change);
+    else
+        committer_submit(egress->committer, change);
+    return VERDICT_HOLD;
+}
+
+/* Nobody is there any more. What waits behind it finds that out and comes to whoever is next by
+ * that name; but what is to be stored for who is away would find nobody, and he would get another
+ * actor at once. */
+static enum verdict retire_user(struct egress *egress, actor_handle self)
+{
+    struct actor *actor = registry_actor(egress->registry, actor_slot(self));
+    if (actor->backlog == NULL)
+        actor->backlog = mailbox_take(&actor->mailbox);
+    for (const struct message *next = actor->backlog; next != NULL; next = next->next)
+        if (deliver_is_to_be_stored(next) && next->generation == actor_generation(self))
+            return VERDICT_GO_ON;
+    return VERDICT_RETIRE;
+}
+
 static enum verdict finish_user(void *context, struct runner *runner, actor_handle self,
                                 void *state)
 {
@@ -49,19 +80,17 @@ static enum verdict finish_user(void *context, struct runner *runner, actor_hand
     egress_settle(egress, runner, self, state);
     egress_show(egress, self, state);
     turn_reset(turn);
-    if (change == NULL)
-        return retire ? VERDICT_RETIRE : VERDICT_GO_ON;
-    committer_submit(egress->committer, change);
-    return VERDICT_HOLD;
+    if (change != NULL)
+        return hold_user(egress, change);
+    return retire ? retire_user(egress, self) : VERDICT_GO_ON;
 }
 
-/* The change that the turn waited for is stored, or is not. */
+/* The change that the turn waited for is stored, or is not; or what it asked for was read. */
 static enum verdict resume_user(void *context, struct runner *runner, actor_handle self,
                                 void *state, void *what)
 {
     struct turn *turn = begin(context, runner, self);
     user_committed(state, what, turn);
-    CHECK(turn->change == NULL);
     return finish_user(context, runner, self, state);
 }
 
@@ -162,6 +191,7 @@ const struct behaviour user_behaviour = {
     .kind = KIND_USER,
     .state_bytes = sizeof(struct session),
     .receive = receive_user,
+    .joins = joins_user,
     .finish = finish_user,
     .resume = resume_user,
     .clear = clear_user,

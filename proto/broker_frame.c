@@ -79,7 +79,7 @@ void broker_frame_tail_write(uint8_t *to, const struct message_fields *m)
 
 static size_t message_body_size(const struct message_fields *m)
 {
-    return number_size(m->seq) + tail_size(m) + number_size(m->redelivered);
+    return number_size(m->seq) + tail_size(m) + number_size(m->redelivered) + number_size(m->mid);
 }
 
 size_t broker_frame_message_size(const struct message_fields *m)
@@ -126,6 +126,7 @@ int broker_frame_message(struct buffer *out, const struct message_fields *m)
     uint8_t *at = message_head_put(start, m->seq, body_bytes);
     at = tail_put(at, m);
     at = number_put(at, 6, m->redelivered);
+    at = number_put(at, 7, m->mid);
     out->size += (size_t)(at - start);
     return 0;
 }
@@ -168,15 +169,21 @@ int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_f
         {.value = w->epoch},           {.run = w->secret},         {.value = w->replay},
         {.value = w->next_seq},        {.value = w->heartbeat_ms}, {.value = w->resume_ms},
         {.value = w->frame_bytes_max}, {.value = w->time_ms},      {.run = w->node},
-        {.value = w->token_ms},
+        {.value = w->token_ms},        {.value = w->stored},       {.value = w->stored_messages},
     };
-    static_assert(COUNT(fields) == 10, "as many as Welcome has");
+    static_assert(COUNT(fields) == 12, "as many as Welcome has");
     return body_append(out, id, WELCOME_NUMBER, fields, COUNT(fields));
 }
 
 int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch, bool dropped)
 {
     const struct field fields[] = {{.value = epoch}, {.value = dropped}};
+    return body_append(out, id, DONE_NUMBER, fields, COUNT(fields));
+}
+
+int broker_frame_stored(struct buffer *out, uint64_t id, uint64_t epoch, uint64_t mid)
+{
+    const struct field fields[] = {{.value = epoch}, {0}, {0}, {.value = mid}};
     return body_append(out, id, DONE_NUMBER, fields, COUNT(fields));
 }
 

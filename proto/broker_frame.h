@@ -20,6 +20,7 @@ struct message_fields {
     uint64_t time_ms;
     bool redelivered;
     struct bytes traceparent;
+    uint64_t mid; /* of a stored one; 0: it is none */
 };
 
 /* The bytes that broker_frame_message will append, its length included. */
@@ -27,10 +28,10 @@ size_t broker_frame_message_size(const struct message_fields *m);
 
 int broker_frame_message(struct buffer *out, const struct message_fields *m);
 
-/* The same in two steps, for a message that many get: its tail, which is every field but seq and
- * redelivered, is written once (`to` has room for its size), and then becomes each one's frame. Of
- * several that follow each other, `first_seq` is the first one's (0: none of them has a number);
- * all are written or none. */
+/* The same in two steps, for a message that many get: its tail, which is every field but seq,
+ * redelivered and mid, is written once (`to` has room for its size), and then becomes each one's
+ * frame. Of several that follow each other, `first_seq` is the first one's (0: none of them has a
+ * number); all are written or none. */
 size_t broker_frame_tail_size(const struct message_fields *m);
 void broker_frame_tail_write(uint8_t *to, const struct message_fields *m);
 int broker_frame_messages_of(struct buffer *out, uint64_t first_seq, const struct bytes *tails,
@@ -45,10 +46,15 @@ struct welcome_fields {
     uint64_t time_ms;
     struct bytes node;
     uint64_t token_ms;
+    uint32_t stored; /* Welcome.Replay */
+    uint32_t stored_messages;
 };
 
 int broker_frame_welcome(struct buffer *out, uint64_t id, const struct welcome_fields *w);
 int broker_frame_done(struct buffer *out, uint64_t id, uint64_t epoch, bool dropped);
+
+/* The Done of a Send with keep_s. */
+int broker_frame_stored(struct buffer *out, uint64_t id, uint64_t epoch, uint64_t mid);
 
 /* The Done of a Publish. */
 int broker_frame_published(struct buffer *out, uint64_t id, uint64_t offset);

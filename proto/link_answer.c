@@ -31,6 +31,7 @@ enum {
     MAIL_ASK = 5,
     MAIL_NEWS = 6,
     MAIL_WATCH = 7,
+    MAIL_STORED = 8,
     WATCH_TARGET = 4,
     RESULTS_RESULT = 2,
     RESULT_SESSIONS = 2,
@@ -191,6 +192,16 @@ int link_batch_watch(struct buffer *items, uint64_t seq, const struct watch_ask_
                                    {.value = ask->epoch},      {.run = ask->targets, .whole = true},
                                    {.value = ask->timeout_ms}, {.value = ask->redelivered}};
     return append_mail(items, seq, MAIL_WATCH, fields, COUNT(fields));
+}
+
+int link_batch_stored(struct buffer *items, uint64_t seq, const struct stored_notice_fields *stored)
+{
+    const struct field fields[] = {
+        {.run = stored->user},    {.value = stored->mid},           {.run = stored->from},
+        {.run = stored->service}, {.value = stored->payload_bytes}, {.value = stored->time_ms},
+        {.value = stored->count},
+    };
+    return append_mail(items, seq, MAIL_STORED, fields, COUNT(fields));
 }
 
 int link_watch_target(struct buffer *targets, struct bytes name)
@@ -472,9 +483,10 @@ int link_result_history(struct buffer *out, const struct link_page *page, uint64
 }
 
 int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,
-                     const struct link_page *page)
+                     uint64_t mid, const struct link_page *page)
 {
-    const struct field fields[] = {{.value = accepted}, items_of(page), {.value = dropped}};
+    const struct field fields[] = {
+        {.value = accepted}, items_of(page), {.value = dropped}, {.value = mid}};
     return append_result(out, (struct field){.value = code}, RESULT_PUSH, fields, COUNT(fields));
 }
 

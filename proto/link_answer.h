@@ -100,6 +100,17 @@ struct watch_ask_fields {
     bool redelivered;
 };
 
+struct stored_notice_fields {
+    struct bytes user;
+    uint64_t mid;
+    struct bytes from, service; /* one of them */
+    uint32_t payload_bytes;
+    uint64_t time_ms;
+    uint32_t count;
+};
+
+int link_batch_stored(struct buffer *items, uint64_t seq,
+                      const struct stored_notice_fields *stored);
 int link_batch_ask(struct buffer *items, uint64_t seq, const struct room_ask_fields *ask);
 int link_batch_news(struct buffer *items, uint64_t seq, const struct room_news_fields *news);
 int link_batch_watch(struct buffer *items, uint64_t seq, const struct watch_ask_fields *ask);
@@ -225,9 +236,9 @@ int link_result_members(struct buffer *out, const struct link_page *page, struct
 int link_result_history(struct buffer *out, const struct link_page *page, uint64_t kept,
                         uint64_t first_ms, bool more);
 
-/* The page is of failures. */
+/* The page is of failures; mid 0: nothing was stored. */
 int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,
-                     const struct link_page *page);
+                     uint64_t mid, const struct link_page *page);
 
 /* --- Results: in order, each at least as a code ----------------------------------------------- */
 

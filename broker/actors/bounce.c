@@ -46,11 +46,23 @@ static void bounce_look(const struct rooms_look_message *look, struct turn *turn
     turn_post(turn, look->asker, &answer->header);
 }
 
+/* One that is stored for who is away came a moment too late for the actor that it was posted to,
+ * and will find another. */
+static void bounce_deliver(struct deliver_message *message, struct turn *turn)
+{
+    uint16_t code = USHER__V1__ERROR__CODE__NOT_ONLINE;
+    if (message->keep_s != 0) {
+        code = refusal_for_away(turn, message);
+        code = code != 0 ? code : USHER__V1__ERROR__CODE__BUSY;
+    }
+    refuse_message(turn, message, code);
+}
+
 void bounce(struct message *message, struct turn *turn)
 {
     turn_count(turn, METRIC_events_stale, 1);
     if (message->kind == MESSAGE_DELIVER) {
-        refuse_message(turn, (struct deliver_message *)message, USHER__V1__ERROR__CODE__NOT_ONLINE);
+        bounce_deliver((struct deliver_message *)message, turn);
         return;
     }
     if (message->kind == MESSAGE_USER_CALL) {

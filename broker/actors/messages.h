@@ -172,7 +172,7 @@ struct writable_message {
 };
 
 /* More than inbox.keep_max_s can be, and what keep_s of a deliver_message holds. */
-enum { KEEP_S_MAX = (1 << 24) - 1 };
+enum { KEEP_S_MAX = (1 << 23) - 1 };
 
 /* A message for a user's inbox; also what the inbox keeps.
  *
@@ -187,7 +187,7 @@ struct deliver_message {
     uint8_t name_size;
     uint8_t push_index;   /* which one of the bundle that it holds (push.h) */
     uint32_t stamp_us;    /* when its frame was read; 0: not timed */
-    uint32_t keep_s : 24; /* not 0: it is to be stored, for so long */
+    uint32_t keep_s : 23; /* not 0: it is to be stored, for so long */
     bool until_delivered : 1;
     bool from_service : 1;
     bool redelivered : 1;
@@ -196,6 +196,7 @@ struct deliver_message {
     bool stored : 1;    /* it is on the disk, and `mid` holds; its receiver's turn sets it */
     bool repeated : 1;  /* of a CHANGE_STORE: its tag has been seen, and mid is that of the first */
     bool traced : 1;    /* it has a traceparent */
+    bool for_present : 1; /* with keep_s: not for who is away, its sender has stored enough */
     union {
         uint64_t arrived_ms; /* monotonic */
         uint64_t mid;        /* from the committer, or from a window */
@@ -215,6 +216,12 @@ struct deliver_message {
 static inline uint64_t deliver_mid(const struct deliver_message *message)
 {
     return message->stored ? message->mid : 0;
+}
+
+static inline bool deliver_is_to_be_stored(const struct message *message)
+{
+    return message->kind == MESSAGE_DELIVER &&
+           ((const struct deliver_message *)message)->keep_s != 0;
 }
 
 /* Several pushes for a user's inbox, in the push_bundle that it holds. Without sender or epoch. */
@@ -324,7 +331,14 @@ struct kick_message {
 };
 
 /* What stands in a user_call_message beside a user's call; see user_call.h. */
-enum mail_body { MAIL_CALL, MAIL_LOGIN, MAIL_ROOM_ASK, MAIL_ROOM_NEWS, MAIL_WATCH_ASK };
+enum mail_body {
+    MAIL_CALL,
+    MAIL_LOGIN,
+    MAIL_ROOM_ASK,
+    MAIL_ROOM_NEWS,
+    MAIL_WATCH_ASK,
+    MAIL_STORED,
+};
 
 /* A call on its way to a service: in an instance's mailbox, then in its mail. */
 struct user_call_message {
@@ -372,6 +386,7 @@ struct restore_message {
     bool unnumbered; /* the session's numbers are not known */
     bool loss_untold;
     uint8_t listener; /* enum listener_kind; LISTENERS: nobody knows */
+    bool stored_left; /* the disk has stored messages that the saved inbox has not */
     bool saved;       /* the two below hold */
     uint64_t next_seq;
     struct deliver_message *inbox; /* a list that the sender is done with, linked through

@@ -141,6 +141,14 @@ int push_begin(struct push_run *run, struct push push, uint64_t time_ms, uint64_
     return run->bundle != NULL || receivers == 1 ? 0 : -ENOMEM;
 }
 
+void push_store(struct push_run *run, uint32_t keep_s, uint64_t tag)
+{
+    CHECK(keep_s != 0 && keep_s <= KEEP_S_MAX && !run->model.transient);
+    run->model.keep_s = keep_s;
+    run->model.tag = tag;
+    run->model.arrived_ms = 0;
+}
+
 /* Everything but the header. */
 static void copy(struct deliver_message *to, const struct deliver_message *from)
 {

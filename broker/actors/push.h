@@ -73,6 +73,9 @@ struct push_run {
 int push_begin(struct push_run *run, struct push push, uint64_t time_ms, uint64_t arrived_ms,
                uint32_t receivers);
 
+/* All of them are to be stored. */
+void push_store(struct push_run *run, uint32_t keep_s, uint64_t tag);
+
 /* The message for one more user, whom the caller takes it to; NULL without memory. */
 struct deliver_message *push_next(struct push_run *run);
 

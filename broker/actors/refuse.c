@@ -20,6 +20,18 @@ void refuse_message(struct turn *turn, struct deliver_message *message, uint16_t
     message_destroy(&message->header);
 }
 
+uint16_t refusal_for_away(struct turn *turn, const struct deliver_message *message)
+{
+    if (message->from_service)
+        return 0;
+    if (!turn->settings->stored_for_away)
+        return USHER__V1__ERROR__CODE__NOT_ONLINE;
+    if (!message->for_present)
+        return 0;
+    turn_count(turn, METRIC_stored_refused_rate, 1);
+    return USHER__V1__ERROR__CODE__RATE_LIMITED;
+}
+
 void refuse_transient(struct turn *turn, struct deliver_message *message, uint64_t epoch)
 {
     CHECK(message->transient);

@@ -11,6 +11,9 @@
  * BUSY it is dropped: to come again later is not what it is for. */
 void refuse_message(struct turn *turn, struct deliver_message *message, uint16_t code);
 
+/* Why a message with keep_s is not for a user who is away: an Error.Code; 0: it may be. */
+uint16_t refusal_for_away(struct turn *turn, const struct deliver_message *message);
+
 /* It was transient and does not go; `epoch` is its receiver's, 0 where that is not known. Tells the
  * sender; takes the message. */
 void refuse_transient(struct turn *turn, struct deliver_message *message, uint64_t epoch);

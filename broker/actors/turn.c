@@ -106,19 +106,32 @@ void turn_post(struct turn *turn, actor_handle to, struct message *message)
     turn_effect(turn, EFFECT_POST, to)->message = message;
 }
 
+static void post_result(struct turn *turn, actor_handle to, const struct result_message *what)
+{
+    if (to == 0 || what->request == 0)
+        return;
+    struct result_message *result = message_create(MESSAGE_RESULT, sizeof(*result));
+    struct message header = result->header;
+    *result = *what;
+    result->header = header;
+    turn_post(turn, to, &result->header);
+}
+
 void turn_result(struct turn *turn, actor_handle to, uint64_t request, uint64_t asker_epoch,
                  uint64_t epoch, uint16_t code)
 {
-    if (to == 0 || request == 0)
-        return;
-    struct result_message *result = message_create(MESSAGE_RESULT, sizeof(*result));
-    result->request = request;
-    result->asker_epoch = asker_epoch;
-    result->epoch = epoch;
-    result->offset = 0;
-    result->mid = 0;
-    result->code = code;
-    turn_post(turn, to, &result->header);
+    post_result(turn, to,
+                &(struct result_message){
+                    .request = request, .asker_epoch = asker_epoch, .epoch = epoch, .code = code});
+}
+
+void turn_stored(struct turn *turn, actor_handle to, uint64_t request, uint64_t asker_epoch,
+                 uint64_t epoch, uint64_t mid)
+{
+    CHECK(mid != 0);
+    post_result(turn, to,
+                &(struct result_message){
+                    .request = request, .asker_epoch = asker_epoch, .epoch = epoch, .mid = mid});
 }
 
 struct change *turn_change(struct turn *turn, enum change_kind kind, struct message *cause)
@@ -195,8 +208,9 @@ int settings_make_rates(struct settings *settings, const struct limits *limits,
     settings->source_rates = source_rates_create(limits, env);
     settings->spent_rates = spent_create(env);
     settings->spent_fights = spent_create(env);
+    settings->spent_to_away = spent_create(env);
     bool made = settings->source_rates != NULL && settings->spent_rates != NULL &&
-                settings->spent_fights != NULL;
+                settings->spent_fights != NULL && settings->spent_to_away != NULL;
     return made ? 0 : -ENOMEM;
 }
 
@@ -205,4 +219,5 @@ void settings_destroy_rates(struct settings *settings)
     source_rates_destroy(settings->source_rates);
     spent_destroy(settings->spent_rates);
     spent_destroy(settings->spent_fights);
+    spent_destroy(settings->spent_to_away);
 }

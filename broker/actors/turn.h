@@ -36,8 +36,8 @@ struct settings {
     uint32_t requests_max;
     uint32_t link_submits_max;         /* of one link, in progress at once */
     struct source_rates *source_rates; /* NULL: nothing is counted per source */
-    struct spent *spent_rates,
-        *spent_fights;         /* of users whose session has ended; NULL: forgotten */
+    struct spent *spent_rates, *spent_fights,
+        *spent_to_away;        /* of users whose session has ended; NULL: forgotten */
     struct refusals *refusals; /* NULL: no history is kept */
     uint64_t requests_key[2];  /* random; see user/requests.h */
     uint64_t proof_key[2];     /* random; see proof_of_resume */
@@ -96,6 +96,7 @@ enum effect_kind {
     EFFECT_ANSWER,    /* turn.out[offset, size) to a link exchange */
     EFFECT_VOUCH,     /* the peer of a link exchange has a link */
     EFFECT_LINK,      /* something of an instance's; see instance/instance.h */
+    EFFECT_DONE,      /* stored messages of this user, up to the mid `value`, are processed */
     EFFECT_LOOK_UP,   /* a watch_look_message: comes back with what the store has of its users */
 };
 
@@ -114,7 +115,7 @@ enum change_kind {
     CHANGE_RESUME,
     CHANGE_DETACH,
     CHANGE_END,
-    CHANGE_STORE,  /* messages, on the disk; the session is as it was */
+    CHANGE_STORE,  /* messages, on the disk, for event.user; the session is as it was */
     CHANGE_WINDOW, /* reads some of them: goes to queries_window, not to the committer */
 };
 
@@ -145,7 +146,8 @@ struct change {
      * committer has set the `refusal` of each, and where that is 0 its `mid` and `repeated`.
      * WINDOW: those that were read, each with its mid. */
     struct deliver_message *stored;
-    bool away; /* STORE: he has no session */
+    struct deliver_message *stored_last; /* STORE: of that list, while it is made */
+    bool away;                           /* STORE: he has no session */
     /* WINDOW: from behind that mid on (0: the oldest), at most so much, but one at least; and
      * whether there are more. */
     uint64_t after_mid;
@@ -210,6 +212,10 @@ void turn_post(struct turn *turn, actor_handle to, struct message *message);
 /* A result to whoever sent the message, if he asked for one. */
 void turn_result(struct turn *turn, actor_handle to, uint64_t request, uint64_t asker_epoch,
                  uint64_t epoch, uint16_t code);
+
+/* The same, that it is stored under that mid. */
+void turn_stored(struct turn *turn, actor_handle to, uint64_t request, uint64_t asker_epoch,
+                 uint64_t epoch, uint64_t mid);
 
 /* A zeroed change with self and cause (taken) set; NULL without memory, and cause is not taken. */
 struct change *turn_change(struct turn *turn, enum change_kind kind, struct message *cause);

@@ -237,6 +237,45 @@ struct watch_ask_fields user_call_watch_ask(const struct user_call_message *mess
     };
 }
 
+/* --- what is stored --------------------------------------------------------------------------- */
+
+/* The payload; the method is who sent the message. */
+struct notice_head {
+    uint64_t mid, time_ms;
+    uint32_t payload_bytes, count;
+    bool from_service;
+};
+
+struct user_call_message *stored_notice_create(const struct stored_notice *notice)
+{
+    const struct notice_head head = {notice->mid, notice->time_ms, notice->payload_bytes,
+                                     notice->count, notice->from_service};
+    struct user_call_message *message =
+        create(notice->user, notice->service, notice->sender, sizeof(head));
+    if (message == NULL)
+        return NULL;
+    memcpy(payload_of(message), &head, sizeof(head));
+    message->body = MAIL_STORED;
+    return message;
+}
+
+struct stored_notice_fields user_call_stored(const struct user_call_message *message)
+{
+    struct notice_head head;
+    CHECK(message->body == MAIL_STORED && message->payload_size == sizeof(head));
+    memcpy(&head, user_call_payload(message).data, sizeof(head));
+    struct bytes sender = user_call_method(message);
+    return (struct stored_notice_fields){
+        .user = user_call_user(message),
+        .mid = head.mid,
+        .from = head.from_service ? (struct bytes){0} : sender,
+        .service = head.from_service ? sender : (struct bytes){0},
+        .payload_bytes = head.payload_bytes,
+        .time_ms = head.time_ms,
+        .count = head.count,
+    };
+}
+
 struct bytes user_call_sharer(const struct user_call_message *message)
 {
     return message->body == MAIL_ROOM_ASK ? user_call_method(message) : user_call_user(message);

@@ -67,12 +67,25 @@ struct watch_ask {
 
 struct user_call_message *watch_ask_create(const struct watch_ask *ask);
 
+/* One way as well: something was stored for a user who is away. Each stands alone: it pins nothing.
+ */
+struct stored_notice {
+    struct bytes user, service;
+    struct bytes sender; /* of the message: a user, or a service */
+    bool from_service;
+    uint64_t mid, time_ms;
+    uint32_t payload_bytes, count;
+};
+
+struct user_call_message *stored_notice_create(const struct stored_notice *notice);
+
 /* --- reading, for the mail -------------------------------------------------------------------- */
 
 /* All but timeout_ms and redelivered. Borrowed from the message. */
 struct room_ask_fields user_call_room_ask(const struct user_call_message *message);
 struct room_news_fields user_call_room_news(const struct user_call_message *message);
 struct watch_ask_fields user_call_watch_ask(const struct user_call_message *message);
+struct stored_notice_fields user_call_stored(const struct user_call_message *message);
 
 /* The name of the user whose share it counts to, or the key of the room. */
 struct bytes user_call_sharer(const struct user_call_message *message);

@@ -294,7 +294,7 @@ static actor_handle choose(struct services *services, struct service *service,
 {
     CHECK(lock_held(&services->lock));
     struct bytes user = user_call_user(call);
-    if (call->body == MAIL_LOGIN)
+    if (call->body == MAIL_LOGIN || call->body == MAIL_STORED)
         /* Each stands alone, and strangers choose the names: nothing is remembered of them. */
         return rendezvous(services, service, user.size > 0 ? user : user_call_payload(call), from);
     uint64_t key = hash_keyed(services->key, user.data, user.size) | 1;

@@ -455,7 +455,7 @@ void instance_receive(struct instance **state, struct message *message, struct t
         break;
     case MESSAGE_RESULT: {
         struct result_message *result = (struct result_message *)message;
-        instance_command_done(instance, result->request, result->code, turn);
+        instance_command_done(instance, result->request, result->code, result->mid, turn);
         break;
     }
     case MESSAGE_JOINED:

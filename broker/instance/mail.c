@@ -367,6 +367,10 @@ static int put_call(const struct instance *instance, struct buffer *out,
         return put_room_news(instance, out, call);
     case MAIL_WATCH_ASK:
         return put_watch_ask(instance, out, call, turn);
+    case MAIL_STORED: {
+        const struct stored_notice_fields fields = user_call_stored(call);
+        return link_batch_stored(out, call->mail_number, &fields);
+    }
     case MAIL_CALL:
         break;
     }

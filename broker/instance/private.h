@@ -23,6 +23,7 @@ struct command_result {
     uint16_t code; /* Usher__V1__Result__Code */
     bool push;     /* a PushReport is to be made of what follows */
     uint32_t accepted, dropped;
+    uint64_t mid; /* the highest, of what it has stored */
     uint32_t waiting;
     struct buffer failures; /* uint16 index of the name, uint16 code, repeated */
     struct buffer encoded;  /* a whole Result, if not empty */
@@ -126,7 +127,7 @@ void instance_sweep(struct instance *instance, struct turn *turn);
 /* Takes the request. */
 void instance_submit(struct instance *instance, struct link_request_message *request,
                      const Usher__V1__Submit *submit, struct turn *turn);
-void instance_command_done(struct instance *instance, uint64_t token, uint16_t code,
+void instance_command_done(struct instance *instance, uint64_t token, uint16_t code, uint64_t mid,
                            struct turn *turn);
 void instance_query_done(struct instance *instance, uint64_t token, struct bytes encoded,
                          struct turn *turn);

@@ -140,7 +140,8 @@ static void add_push(struct link_results *results, const struct command_result *
         if (named == 1 && count == 1)
             code = row[1];
     }
-    MEMORY_MUST(link_result_push(&whole, code, result->accepted, result->dropped, &failures) == 0,
+    MEMORY_MUST(link_result_push(&whole, code, result->accepted, result->dropped, result->mid,
+                                 &failures) == 0,
                 "a result");
     add_result(results, (struct bytes){whole.data, whole.size});
     buffer_fini(&failures.items);
@@ -269,7 +270,7 @@ void submit_fail(struct command_result *result, uint32_t name, uint16_t code)
     MEMORY_MUST(held_append(&result->failures, row, sizeof(row)) == 0, "a result");
 }
 
-void instance_command_done(struct instance *instance, uint64_t token, uint16_t code,
+void instance_command_done(struct instance *instance, uint64_t token, uint16_t code, uint64_t mid,
                            struct turn *turn)
 {
     struct submit *submit = find(instance, token);
@@ -277,6 +278,7 @@ void instance_command_done(struct instance *instance, uint64_t token, uint16_t c
         return;
     struct command_result *result = result_of(submit, token);
     settle(submit, result);
+    result->mid = mid > result->mid ? mid : result->mid;
     if (!result->push)
         result->code = result_code(code);
     else if (code == 0)
@@ -315,7 +317,7 @@ void instance_room_done(struct instance *instance, const struct room_answer_mess
         instance_query_done(instance, answer->token, (struct bytes){answer->bytes, answer->size},
                             turn);
     else
-        instance_command_done(instance, answer->token, answer->code, turn);
+        instance_command_done(instance, answer->token, answer->code, 0, turn);
 }
 
 struct command_result *instance_take_result(struct instance *instance, uint64_t token)
@@ -413,14 +415,20 @@ void submit_forward(struct turn *turn, const char *user, struct message *message
     effect->size = (uint32_t)size;
 }
 
+/* What is stored is for whoever comes, so it names no epoch. 0: nothing is wrong. */
+static uint16_t push_fault(const Usher__V1__Push *push, const struct limits *limits)
+{
+    if (push->keep_s != 0 && (push->transient || push->epoch != 0))
+        return USHER__V1__RESULT__CODE__MALFORMED;
+    return push->keep_s > inbox_keep_max_s(limits) ? USHER__V1__RESULT__CODE__TOO_LARGE : 0;
+}
+
 static void push(struct instance *instance, struct submit *submit, uint32_t index,
                  const Usher__V1__Push *push, struct turn *turn)
 {
     struct command_result *result = &submit->results[index];
-    if (push->keep_s != 0) { /* stored messages are not kept here yet */
-        result->code = USHER__V1__RESULT__CODE__UNAVAILABLE;
+    if ((result->code = push_fault(push, turn->limits)) != 0)
         return;
-    }
     result->push = true;
     struct push_run run;
     struct push text = {bytes_of_text(instance->service),
@@ -429,12 +437,15 @@ static void push(struct instance *instance, struct submit *submit, uint32_t inde
                         turn_traceparent(turn, bytes_of_text(push->traceparent))};
     MEMORY_MUST(push_begin(&run, text, turn->wall_ms, turn->now_ms, (uint32_t)push->n_to) == 0,
                 "a push");
+    if (push->keep_s != 0)
+        push_store(&run, push->keep_s, push->tag);
     for (size_t i = 0; i < push->n_to; i++) {
         struct deliver_message *message;
         MEMORY_MUST((message = push_next(&run)) != NULL, "a push");
         message->sender = turn->self;
         message->request = token_of(submit, index, (uint32_t)i);
-        message->epoch_wanted = push->epoch;
+        if (push->keep_s == 0)
+            message->epoch_wanted = push->epoch;
         wait_for_one(submit, result);
         submit_forward(turn, push->to[i], &message->header);
     }

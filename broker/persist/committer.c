@@ -475,6 +475,13 @@ static void commit_refusals(struct committer *committer)
     report(committer, error, 0);
 }
 
+void committer_note(struct committer *committer)
+{
+    CHECK(on_thread(&committer->mark) || off_thread(&committer->mark));
+    if (committer->options.stored != NULL)
+        commit_both(committer, NULL, NULL);
+}
+
 /* Nothing was to be done for a while. */
 static void be_idle(struct committer *committer)
 {
@@ -533,8 +540,7 @@ static void *run(void *argument)
         lock_give(&committer->lock);
     }
     keep(committer);
-    if (committer->options.stored != NULL)
-        commit_both(committer, NULL, NULL);
+    committer_note(committer);
     committer->history.taken_ms = 0; /* the last that is stored */
     if (history_is_due(&committer->history))
         commit_refusals(committer);

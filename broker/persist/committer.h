@@ -56,6 +56,10 @@ void committer_keep(struct committer *committer, uint64_t seq);
  * when its schedule says so. False: nothing waited. */
 bool committer_step(struct committer *committer);
 
+/* Commits what is noted of what is stored, as its thread does when nothing else came for a while,
+ * and at its end. On the calling thread, as committer_step. */
+void committer_note(struct committer *committer);
+
 /* How it is doing; any thread. Each number is of some moment lately. */
 struct committer_look {
     uint32_t waiting;          /* changes that no transaction has taken yet */

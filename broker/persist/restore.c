@@ -136,6 +136,8 @@ static int mark_rows(const struct survivors *survivors, const struct row *rows, 
 struct saved_list {
     const struct saved_inbox *inbox; /* read before its messages */
     struct message_list messages;
+    uint64_t mid; /* the last one's, of those that are stored as well */
+    uint64_t mid_max;
     int error;
 };
 
@@ -143,7 +145,8 @@ static bool take_message(void *context, const struct saved_message *saved)
 {
     struct saved_list *list = context;
     struct deliver_message *message = NULL;
-    if (saved->seq >= list->inbox->next_seq)
+    if (saved->seq >= list->inbox->next_seq ||
+        (saved->mid != 0 && (saved->mid <= list->mid || saved->mid > list->mid_max)))
         list->error = -EUCLEAN;
     else if ((message = deliver_create_traced(saved->name, saved->payload, saved->traceparent)) ==
              NULL)
@@ -152,7 +155,11 @@ static bool take_message(void *context, const struct saved_message *saved)
         return false;
     message->seq = saved->seq;
     message->time_ms = saved->time_ms;
-    message->arrived_ms = saved->age_ms;
+    message->stored = saved->mid != 0;
+    if (message->stored)
+        list->mid = message->mid = saved->mid;
+    else
+        message->arrived_ms = saved->age_ms;
     message->from_service = saved->from_service;
     message->redelivered = saved->redelivered;
     message->sent = saved->sent;
@@ -174,7 +181,7 @@ static int read_inbox(const struct survivors *survivors, const struct row *row,
                       struct restore_message *message)
 {
     struct saved_inbox inbox;
-    struct saved_list list = {.inbox = &inbox};
+    struct saved_list list = {.inbox = &inbox, .mid_max = atomic_load(survivors->epoch_last)};
     int error = store_read_inbox(survivors->store, row->user, &inbox, take_message, &list);
     if (error == 0)
         error = list.error;
@@ -207,7 +214,7 @@ static struct restore_message *describe(const struct row *row)
     message->listener = (uint8_t)listener_of_name(row->record.transport);
     message->saved = false;
     message->unnumbered = true;
-    message->loss_untold = false;
+    message->loss_untold = message->stored_left = false;
     message->next_seq = 0;
     message->inbox = NULL;
     memcpy(message->secret, row->record.secret, SECRET_BYTES);
@@ -217,12 +224,36 @@ static struct restore_message *describe(const struct row *row)
     return message;
 }
 
+static bool see(void *context, const struct log_entry *entry)
+{
+    (void)entry;
+    *(bool *)context = true;
+    return false;
+}
+
+/* Whether the disk has messages for him that his inbox has not: what comes before he does would
+ * overtake them. */
+static int look_for_stored(const struct survivors *survivors, const struct row *row,
+                           struct restore_message *message)
+{
+    uint64_t mid = 0; /* they rise */
+    struct stored_summary summary;
+    for (const struct deliver_message *kept = message->inbox; kept != NULL;
+         kept = (const struct deliver_message *)kept->header.next)
+        mid = kept->stored ? kept->mid : mid;
+    return survivors->stored == NULL ? 0
+                                     : stored_list(survivors->stored, row->user, mid, 1, see,
+                                                   &message->stored_left, &summary);
+}
+
 static int make_actor(const struct survivors *survivors, const struct row *row)
 {
     struct restore_message *message = describe(row);
     if (message == NULL)
         return -ENOMEM;
     int error = read_inbox(survivors, row, message);
+    if (error == 0)
+        error = look_for_stored(survivors, row, message);
     actor_handle user =
         registry_claim(survivors->registry, row->user, strlen(row->user), survivors->user);
     if (error == 0 &&

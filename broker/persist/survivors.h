@@ -9,11 +9,13 @@
 #include "base/env.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "persist/stored.h"
 #include "runtime/scheduler.h"
 #include "storage/store.h"
 
 struct survivors {
     struct store *store;
+    struct stored *stored;  /* NULL: nothing is */
     const char *store_path; /* for the log and for who reads why a start failed */
     const struct env *env;
     struct log *log;

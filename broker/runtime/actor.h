@@ -60,6 +60,10 @@ struct behaviour {
     bool (*receive)(void *context, struct runner *runner, actor_handle self, void *state,
                     struct message *message);
 
+    /* `receive` has ended the turn, and this one is next: true when the turn takes it all the same.
+     * NULL: it never does. */
+    bool (*joins)(void *context, struct runner *runner, const struct message *next);
+
     /* The turn's messages are done: carry out what they asked for. On VERDICT_RETIRE the state
      * holds nothing any more; it is zeroed for the next owner of the slot. */
     enum verdict (*finish)(void *context, struct runner *runner, actor_handle self, void *state);

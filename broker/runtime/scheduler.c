@@ -219,6 +219,16 @@ static bool receive(struct scheduler *scheduler, struct runner *runner, struct a
     return true;
 }
 
+/* The turn is over but for messages like this one. */
+static bool joins(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
+                  const struct message *next)
+{
+    const struct behaviour *behaviour = behaviour_of(actor);
+    return behaviour->joins != NULL &&
+           next->generation == atomic_load_explicit(&actor->generation, memory_order_relaxed) &&
+           behaviour->joins(scheduler->options.context, runner, next);
+}
+
 static void end_turn(struct scheduler *scheduler, struct runner *runner, struct actor *actor,
                      uint32_t slot, enum verdict verdict)
 {
@@ -241,10 +251,10 @@ void scheduler_turn(struct scheduler *scheduler, struct runner *runner, uint32_t
     struct message *message = actor->backlog;
     actor->backlog = NULL;
     bool any = false;
-    for (bool more = true; more && left > 0; left--) {
+    for (bool more = true; left > 0; left--) {
         if (message == NULL)
             message = mailbox_take(&actor->mailbox);
-        if (message == NULL)
+        if (message == NULL || (!more && !joins(scheduler, runner, actor, message)))
             break;
         struct message *next = message->next;
         if (next != NULL) { /* often made by another processor: both lines come from afar */

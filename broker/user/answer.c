@@ -108,6 +108,17 @@ void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64
     send_done(session, turn, id, epoch, false);
 }
 
+void answer_stored(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch,
+                   uint64_t mid)
+{
+    size_t start = turn->out.size;
+    trace_answer(session, turn, TRACE_ACKED, "done", id);
+    if (id == 0)
+        return;
+    MEMORY_MUST(broker_frame_stored(&turn->out, id, epoch, mid) == 0, "an answer");
+    deliver_frame(session, turn, start);
+}
+
 void answer_published(struct session *session, struct turn *turn, uint64_t id, uint64_t offset)
 {
     size_t start = turn->out.size;

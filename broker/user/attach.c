@@ -13,6 +13,7 @@
 #include "proto/broker_frame.h"
 #include "proto/number.h"
 #include "user/company.h"
+#include "user/shelf.h"
 #include "user/user.h"
 
 /* A verified login. The newest wins: it gets a new epoch, stored together with its ONLINE event
@@ -136,6 +137,7 @@ void user_attach(struct session *session, struct message *message, struct turn *
     memcpy(change->event.address, attach->address, sizeof(change->event.address));
     memcpy(change->event.client, attach->client, sizeof(change->event.client));
     env_random(turn->env, record->secret, sizeof(record->secret));
+    change->last_mid = attach->last_mid;
     note_who_goes(session, turn);
 }
 
@@ -179,6 +181,7 @@ void user_resume(struct session *session, struct message *message, struct turn *
     memcpy(change->record.address, resume->address, sizeof(change->record.address));
     session_name_transport(&change->record, resume->listener);
     memcpy(change->event.address, resume->address, sizeof(change->event.address));
+    change->last_mid = resume->last_mid;
     note_who_goes(session, turn);
 }
 
@@ -190,8 +193,18 @@ static void refuse(struct turn *turn, uint64_t conn, uint64_t id, const struct a
                 env_spread_ms(turn->env, RETRY_UNAVAILABLE_MS));
 }
 
+/* Nothing is said to who has never had one. */
+static uint32_t stored_replay(const struct change *change)
+{
+    return change->stored_lost ? USHER__V1__WELCOME__REPLAY__PARTIAL
+           : change->last_mid != 0 || change->stored_count != 0
+               ? USHER__V1__WELCOME__REPLAY__COMPLETE
+               : USHER__V1__WELCOME__REPLAY__FRESH;
+}
+
+/* The Welcome to a login or a resume that is stored. */
 static void welcome(struct session *session, struct turn *turn, uint64_t id, uint32_t replay,
-                    uint64_t next_seq)
+                    uint64_t next_seq, const struct change *change)
 {
     uint64_t token_ms = session_token_left_ms(session, turn);
     struct welcome_fields fields = {
@@ -205,6 +218,8 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
         .time_ms = turn->wall_ms,
         .node = bytes_of_text(turn->settings->node),
         .token_ms = token_ms != UINT64_MAX ? token_ms : 0,
+        .stored = stored_replay(change),
+        .stored_messages = change->stored_count,
     };
     size_t offset = turn->out.size;
     MEMORY_MUST(broker_frame_welcome(&turn->out, id, &fields) == 0, "a Welcome");
@@ -278,8 +293,10 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session_set_rooms(session, attach_rooms(attach));
     hold_source(session, turn);
     bind(session, turn, attach->conn);
+    delivery_drop_done(session, change->last_mid);
     delivery_renumber(session, 1);
-    welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1);
+    shelf_bound(session, change, turn);
+    welcome(session, turn, attach->id, USHER__V1__WELCOME__REPLAY__FRESH, 1, change);
     turn_mark(turn, HISTOGRAM_login_latency, attach->stamp_us);
     company_taken_over(session, turn, old_epoch);
     delivery_feed(session, turn);
@@ -327,7 +344,8 @@ void attach_resume_committed(struct session *session, struct change *change, str
     session->unnumbered = false;
     welcome(session, turn, resume->id,
             complete ? USHER__V1__WELCOME__REPLAY__COMPLETE : USHER__V1__WELCOME__REPLAY__PARTIAL,
-            first);
+            first, change);
+    shelf_bound(session, change, turn);
     company_resumed(session, turn, resume);
     delivery_feed(session, turn);
     answer_send_held(session, turn);

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "client.pb-c.h"
 #include "user/company.h"
+#include "user/shelf.h"
 #include "user/user.h"
 
 /* What a committed change means for the session, or one that could not be stored. Everybody who is
@@ -66,7 +67,11 @@ static void expire_committed(struct session *session, struct change *change, str
 void user_committed(struct session *session, struct change *change, struct turn *turn)
 {
     CHECK(turn->begun && turn->change == NULL);
-    if (change->kind == CHANGE_ATTACH)
+    if (change->kind == CHANGE_STORE)
+        shelf_committed(session, change, turn);
+    else if (change->kind == CHANGE_WINDOW)
+        shelf_read(session, change, turn);
+    else if (change->kind == CHANGE_ATTACH)
         attach_committed(session, change, turn);
     else if (change->kind == CHANGE_RESUME)
         attach_resume_committed(session, change, turn);
@@ -84,6 +89,8 @@ void user_committed(struct session *session, struct change *change, struct turn 
     if (session->status == SESSION_NONE)
         turn->retire = true;
     else
+        shelf_look(session, turn);
+    if (session->status != SESSION_NONE && turn->change == NULL)
         session_arm(session, turn);
     session_check(session);
 }

@@ -17,7 +17,8 @@ struct company *company_of(struct session *session)
 void company_drop_empty(struct session *session)
 {
     struct company *company = session->company;
-    if (company == NULL || company->rooms != NULL || company->friends != NULL)
+    if (company == NULL || company->rooms != NULL || company->friends != NULL ||
+        company->shelf != NULL)
         return;
     free(company);
     session->company = NULL;

@@ -2,25 +2,28 @@
 #ifndef USHER_USER_COMPANY_H
 #define USHER_USER_COMPANY_H
 
-/* Whom a user has to do with beside those he writes to: the rooms he is in, the friends he watches.
- * Hangs off the session by one pointer, so that who has neither pays for that alone. What happens
- * to a session is told here, and goes on to rooms.c and friends.c. Owned by the user's turn. */
+/* Whom a user has to do with beside those he writes to: the rooms he is in, the friends he watches;
+ * and where he stands with what is stored for him (shelf.h). Hangs off the session by one pointer,
+ * so that who has none of it pays for that alone. What happens to a session is told here, and goes
+ * on to rooms.c and friends.c. Owned by the user's turn. */
 
 #include "actors/messages.h"
 #include "user/session.h"
 
 struct rooms;
 struct friends;
+struct shelf;
 
 struct company {
     struct rooms *rooms;     /* NULL: in none */
     struct friends *friends; /* NULL: watches nobody, and has no status */
+    struct shelf *shelf;     /* NULL: has neither stored anything nor got it */
 };
 
 /* Makes it when there is none. */
 struct company *company_of(struct session *session);
 
-/* Frees it when neither hangs off it any more. */
+/* Frees it when nothing hangs off it any more. */
 void company_drop_empty(struct session *session);
 
 /* --- what has happened to the session --------------------------------------------------------- */

@@ -7,6 +7,8 @@
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "proto/broker_frame.h"
+#include "proto/number.h"
+#include "user/shelf.h"
 #include "user/tracing.h"
 #include "user/user.h"
 
@@ -23,7 +25,7 @@
 static void append_frame(struct turn *turn, const struct deliver_message *message)
 {
     const struct push_body *body = push_body_of(message);
-    if (body != NULL) {
+    if (body != NULL && !message->stored) {
         struct bytes tail = {body->tail, body->tail_size};
         MEMORY_MUST(
             broker_frame_messages_of(&turn->out, message->seq, &tail, 1, message->redelivered) == 0,
@@ -36,6 +38,7 @@ static void append_frame(struct turn *turn, const struct deliver_message *messag
         .time_ms = message->time_ms,
         .redelivered = message->redelivered,
         .traceparent = deliver_traceparent(message),
+        .mid = deliver_mid(message),
     };
     if (message->from_service)
         fields.service = deliver_name(message);
@@ -56,6 +59,7 @@ static void hand_out(struct session *session, struct deliver_message *message, s
                message->sent || message->redelivered ? METRIC_messages_redelivered
                                                      : METRIC_messages_delivered,
                1);
+    turn_count(turn, METRIC_stored_delivered, message->stored);
     trace_message(session, turn, TRACE_SENT, message);
     message->sent = true;
 }
@@ -98,7 +102,8 @@ static bool is_too_large(const struct session *session, const struct deliver_mes
                                     .payload = deliver_payload(message),
                                     .time_ms = message->time_ms,
                                     .redelivered = true,
-                                    .traceparent = deliver_traceparent(message)};
+                                    .traceparent = deliver_traceparent(message),
+                                    .mid = message->keep_s != 0 ? NUMBER_TOLD_MAX : 0};
     return broker_frame_message_size(&fields) > limits_frame_bytes(limits);
 }
 
@@ -127,13 +132,25 @@ static bool is_to_wait_elsewhere(const struct session *session,
     return session->conn == 0 || bytes > limits_inbox_bytes(limits) / LISTENS_PART;
 }
 
+static struct inbox_limits inbox_limits_of(const struct turn *turn)
+{
+    return (struct inbox_limits){(uint32_t)limits_inbox_messages(turn->limits),
+                                 (uint32_t)limits_inbox_bytes(turn->limits),
+                                 turn->settings->requests_key};
+}
+
+static enum inbox_room room_for(struct session *session, const struct deliver_message *message,
+                                const struct inbox_limits *limits)
+{
+    struct inbox empty = {0};
+    return inbox_room_for(session->inbox != NULL ? session->inbox : &empty, message, limits);
+}
+
 /* Why the inbox does not take it; 0: it does. */
 static uint16_t inbox_refusal(struct session *session, const struct deliver_message *message,
                               struct turn *turn)
 {
-    const struct inbox_limits limits = {(uint32_t)limits_inbox_messages(turn->limits),
-                                        (uint32_t)limits_inbox_bytes(turn->limits),
-                                        turn->settings->requests_key};
+    const struct inbox_limits limits = inbox_limits_of(turn);
     /* Its sender may wait as long as he likes, unless the connection takes it without the inbox. */
     if (inbox_bytes_of(message) > limits.bytes_max && (session->acks || session->conn == 0))
         return too_large(turn);
@@ -141,9 +158,7 @@ static uint16_t inbox_refusal(struct session *session, const struct deliver_mess
         turn_count(turn, METRIC_inbox_memory_full, 1);
         return USHER__V1__ERROR__CODE__BUSY;
     }
-    struct inbox empty = {0};
-    enum inbox_room room =
-        inbox_room_for(session->inbox != NULL ? session->inbox : &empty, message, &limits);
+    enum inbox_room room = room_for(session, message, &limits);
     if (room == INBOX_HAS_ROOM)
         return 0;
     turn_count(turn, METRIC_inbox_full, 1);
@@ -160,6 +175,10 @@ static uint16_t refusal(struct session *session, const struct deliver_message *m
         return USHER__V1__ERROR__CODE__NOT_ONLINE;
     if (is_too_large(session, message, turn->limits))
         return too_large(turn);
+    if (shelf_waits(session) && !message->transient) {
+        turn_count(turn, METRIC_inbox_full, 1);
+        return USHER__V1__ERROR__CODE__INBOX_FULL; /* it would overtake what is on the disk */
+    }
     return kept ? inbox_refusal(session, message, turn) : 0;
 }
 
@@ -184,6 +203,7 @@ static bool goes_now(const struct session *session, uint32_t payload_bytes, uint
                      const struct turn *turn)
 {
     return goes_out(session, payload_bytes, turn) && !output_is_behind(session) &&
+           !shelf_waits(session) &&
            turn->now_ms <= arrived_ms + limits_transient_age_ms(turn->limits);
 }
 
@@ -210,6 +230,41 @@ static void take_transient(struct session *session, struct deliver_message *mess
     turn_count(turn, METRIC_transient_delivered, 1);
     trace_message(session, turn, TRACE_SENT, message);
     turn_result(turn, message->sender, message->request, message->sender_epoch, session->epoch, 0);
+    message_destroy(&message->header);
+}
+
+uint16_t delivery_stored_refusal(struct session *session, const struct deliver_message *message,
+                                 struct turn *turn)
+{
+    bool fits = inbox_bytes_of(message) <= limits_inbox_bytes(turn->limits) &&
+                !is_too_large(session, message, turn->limits);
+    return fits ? 0 : too_large(turn);
+}
+
+bool delivery_has_room(struct session *session, const struct deliver_message *message,
+                       struct turn *turn)
+{
+    const struct inbox_limits limits = inbox_limits_of(turn);
+    bool kept = session->acks || !goes_out(session, frame_bytes_of(message), turn);
+    return !kept || (!is_to_wait_elsewhere(session, message, turn->limits) &&
+                     room_for(session, message, &limits) == INBOX_HAS_ROOM);
+}
+
+void delivery_take_stored(struct session *session, struct deliver_message *message,
+                          struct turn *turn)
+{
+    CHECK(message->stored && message->request == 0);
+    bool goes = goes_out(session, frame_bytes_of(message), turn);
+    message->seq = session->next_seq++;
+    trace_message(session, turn, TRACE_QUEUED, message);
+    turn_count(turn, METRIC_messages_accepted, 1);
+    if (goes)
+        hand_out(session, message, turn);
+    if (session->acks || !goes) {
+        delivery_keep(session, message);
+        return;
+    }
+    shelf_done(turn, message->mid);
     message_destroy(&message->header);
 }
 
@@ -249,7 +304,7 @@ static bool passes(const struct session *session, const struct push_bundle *bund
                    const struct turn *turn)
 {
     uint32_t bytes = bundle->count * (bundle->payload_bytes_max + FRAME_MORE_BYTES);
-    if (session->status == SESSION_NONE || is_traced(session) ||
+    if (session->status == SESSION_NONE || is_traced(session) || shelf_waits(session) ||
         may_be_too_large(bundle->payload_bytes_max, turn->limits))
         return false;
     return bundle->transient ? goes_now(session, bytes, bundle->arrived_ms, turn)
@@ -297,13 +352,25 @@ void delivery_keep(struct session *session, struct deliver_message *message)
 void delivery_acknowledge(struct session *session, struct turn *turn, uint64_t seq)
 {
     struct kept_message kept;
+    uint64_t mid = 0; /* the highest: they rise */
     if (session->inbox != NULL && !is_traced(session))
-        inbox_forget(session->inbox, seq);
+        mid = inbox_forget(session->inbox, seq);
     while (session->inbox != NULL && inbox_oldest(session->inbox, &kept) && kept.seq <= seq) {
         struct deliver_message *message = inbox_pop(session->inbox);
+        mid = message->stored ? message->mid : mid;
         trace_message(session, turn, TRACE_ACKED, message);
         deliver_done(session, turn, message);
     }
+    shelf_done(turn, mid);
+    drop_empty_inbox(session);
+}
+
+void delivery_drop_done(struct session *session, uint64_t last_mid)
+{
+    struct kept_message kept;
+    while (session->inbox != NULL && inbox_oldest(session->inbox, &kept) && kept.mid != 0 &&
+           kept.mid <= last_mid)
+        message_destroy(&inbox_pop(session->inbox)->header);
     drop_empty_inbox(session);
 }
 
@@ -327,6 +394,7 @@ static void append_kept(struct turn *turn, const struct kept_message *kept)
         .time_ms = kept->time_ms,
         .redelivered = kept->redelivered || kept->sent,
         .traceparent = kept->traceparent,
+        .mid = kept->mid,
     };
     if (kept->from_service)
         fields.service = kept->name;
@@ -345,7 +413,10 @@ static void feed_one(struct session *session, const struct kept_message *kept, s
                kept->sent || kept->redelivered ? METRIC_messages_redelivered
                                                : METRIC_messages_delivered,
                1);
+    turn_count(turn, METRIC_stored_delivered, kept->mid != 0);
     trace_kept(session, turn, TRACE_SENT, kept);
+    if (!session->acks)
+        shelf_done(turn, kept->mid);
     struct deliver_message *held =
         session->acks ? inbox_sent(session->inbox) : inbox_pop(session->inbox);
     if (held == NULL)
@@ -381,7 +452,7 @@ void delivery_age(struct session *session, struct turn *turn)
     uint32_t age = limits_inbox_age_ms(turn->limits);
     struct kept_message kept;
     while (age != 0 && session->inbox != NULL && inbox_oldest(session->inbox, &kept) &&
-           turn->now_ms >= kept.arrived_ms + age)
+           kept.mid == 0 && turn->now_ms >= kept.arrived_ms + age)
         /* Not by their difference: the sender's thread may have read the clock after this one. */
         refuse_message(turn, inbox_pop(session->inbox), USHER__V1__ERROR__CODE__UNDELIVERED);
     drop_empty_inbox(session);
@@ -390,7 +461,9 @@ void delivery_age(struct session *session, struct turn *turn)
 void user_deliver(struct session *session, struct message *message, struct turn *turn)
 {
     struct deliver_message *deliver = (struct deliver_message *)message;
-    if (deliver->epoch_wanted != 0 && deliver->epoch_wanted != session->epoch)
+    if (deliver->keep_s != 0) /* for whoever comes: it has no epoch_wanted */
+        shelf_take(session, deliver, turn);
+    else if (deliver->epoch_wanted != 0 && deliver->epoch_wanted != session->epoch)
         refuse_message(turn, deliver, RESULT_STALE_EPOCH);
     else
         delivery_take(session, deliver, turn);

@@ -26,10 +26,15 @@
  * been given: two counts, and the place between them. */
 
 enum { RECORD_BYTES_MAX = 400 /* of name, payload and traceparent */ };
-enum { HELD = 1, FROM_SERVICE = 2, REDELIVERED = 4, SENT = 8, TRACED = 16 };
+enum { HELD = 1, FROM_SERVICE = 2, REDELIVERED = 4, SENT = 8, TRACED = 16, STORED = 32 };
 
 struct record {
-    uint64_t seq, arrived_ms, time_ms;
+    uint64_t seq;
+    union {
+        uint64_t arrived_ms;
+        uint64_t mid; /* STORED: it has no age, so no record is larger for it */
+    };
+    uint64_t time_ms;
     uint16_t payload_size;
     uint8_t name_size;
     uint8_t flags;
@@ -275,13 +280,17 @@ void inbox_push(struct inbox *inbox, struct deliver_message *message)
     uint32_t bytes = inbox_bytes_of(message);
     struct record *record = append(inbox, record_size(held ? sizeof(message) : bytes));
     record->seq = message->seq;
-    record->arrived_ms = message->arrived_ms;
+    if (message->stored)
+        record->mid = message->mid;
+    else
+        record->arrived_ms = message->arrived_ms;
     record->time_ms = message->time_ms;
     record->payload_size = held ? 0 : (uint16_t)message->payload_size;
     record->name_size = held ? 0 : message->name_size;
-    record->flags = (uint8_t)((held ? HELD : 0) | (message->from_service ? FROM_SERVICE : 0) |
-                              (message->redelivered ? REDELIVERED : 0) |
-                              (message->sent ? SENT : 0) | (message->traced ? TRACED : 0));
+    record->flags =
+        (uint8_t)((held ? HELD : 0) | (message->from_service ? FROM_SERVICE : 0) |
+                  (message->redelivered ? REDELIVERED : 0) | (message->sent ? SENT : 0) |
+                  (message->traced ? TRACED : 0) | (message->stored ? STORED : 0));
     note_sender(inbox, message);
     note_waiting(inbox, record);
     if (held) {
@@ -310,7 +319,11 @@ static struct deliver_message *message_of(const struct record *record)
         MEMORY_MUST((message = deliver_create_traced(name, payload, traceparent_of(record))) !=
                         NULL,
                     "a kept message");
-        message->arrived_ms = record->arrived_ms;
+        message->stored = record->flags & STORED;
+        if (message->stored)
+            message->mid = record->mid;
+        else
+            message->arrived_ms = record->arrived_ms;
         message->time_ms = record->time_ms;
         message->from_service = record->flags & FROM_SERVICE;
     }
@@ -340,16 +353,24 @@ struct deliver_message *inbox_pop(struct inbox *inbox)
     return message;
 }
 
-void inbox_forget(struct inbox *inbox, uint64_t seq)
+static uint64_t mid_of(const struct record *record)
 {
+    return record->flags & STORED ? record->mid : 0;
+}
+
+uint64_t inbox_forget(struct inbox *inbox, uint64_t seq)
+{
+    uint64_t mid = 0; /* they rise */
     while (inbox->first != NULL) {
         const struct record *record = record_at(inbox->first, inbox->first->begin);
         if (record->seq > seq || (record->flags & HELD) != 0)
-            return;
+            break;
+        mid = record->flags & STORED ? record->mid : mid;
         note_gone(inbox, record->flags & FROM_SERVICE,
                   (struct bytes){record->bytes, record->name_size}, bytes_of(record));
         drop_record(inbox, size_of(record));
     }
+    return mid;
 }
 
 /* --- looking ---------------------------------------------------------------------------------- */
@@ -359,7 +380,8 @@ static void look_at(const struct record *record, struct kept_message *kept)
     const struct deliver_message *held = held_by(record);
     *kept = (struct kept_message){
         .seq = record->seq,
-        .arrived_ms = record->arrived_ms,
+        .arrived_ms = record->flags & STORED ? 0 : record->arrived_ms,
+        .mid = mid_of(record),
         .time_ms = record->time_ms,
         .from_service = record->flags & FROM_SERVICE,
         .redelivered = record->flags & REDELIVERED,

@@ -44,6 +44,7 @@ enum inbox_room {
 /* A look at one message; its runs of bytes are good until the inbox changes. */
 struct kept_message {
     uint64_t seq, arrived_ms, time_ms; /* as of deliver_message */
+    uint64_t mid;                      /* of a stored one, whose arrived_ms is 0; 0: it is none */
     bool from_service, redelivered, sent;
     struct bytes name, payload, traceparent;
 };
@@ -62,8 +63,8 @@ void inbox_push(struct inbox *inbox, struct deliver_message *message);
 struct deliver_message *inbox_pop(struct inbox *inbox);
 
 /* Drops the oldest ones up to `seq` until it comes to one that has to be popped, because its sender
- * may wait to hear of it. */
-void inbox_forget(struct inbox *inbox, uint64_t seq);
+ * may wait to hear of it. Gives the highest mid of those that it dropped; 0: none had one. */
+uint64_t inbox_forget(struct inbox *inbox, uint64_t seq);
 
 /* False: there is none. */
 bool inbox_oldest(const struct inbox *inbox, struct kept_message *kept);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/check.h"
+#include "user/shelf.h"
 #include "user/user.h"
 
 /* A session that an earlier process had, when this one starts: detached, with a whole window. */
@@ -14,11 +15,17 @@ static void restore_inbox(struct session *session, struct restore_message *resto
     session->next_seq = restore->saved ? restore->next_seq : 1;
     for (struct deliver_message *message = restore->inbox; message != NULL;) {
         struct deliver_message *next = (struct deliver_message *)message->header.next;
-        uint64_t age_ms = message->arrived_ms;
-        message->arrived_ms = turn->now_ms > age_ms ? turn->now_ms - age_ms : 0;
+        if (message->stored) {
+            shelf_saw(session, turn, message->mid);
+        } else {
+            uint64_t age_ms = message->arrived_ms;
+            message->arrived_ms = turn->now_ms > age_ms ? turn->now_ms - age_ms : 0;
+        }
         delivery_keep(session, message);
         message = next;
     }
+    if (restore->stored_left)
+        shelf_left(session, turn);
 }
 
 void user_restore(struct session *session, struct message *message, struct turn *turn)

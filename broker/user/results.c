@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client.pb-c.h"
 #include "user/friends.h"
+#include "user/shelf.h"
 #include "user/user.h"
 
 /* What others have answered to a Send or a Call, for the client. What comes for a request that has
@@ -30,7 +31,11 @@ static const char *explain(uint16_t code)
     case USHER__V1__ERROR__CODE__FORBIDDEN:
         return "only services publish in that room";
     case USHER__V1__ERROR__CODE__RATE_LIMITED:
-        return "more in this room than rooms.deliveries_per_second";
+        return "more in this room than rooms.deliveries_per_second, or more messages to users who "
+               "are "
+               "away than inbox.offline_per_hour";
+    case USHER__V1__ERROR__CODE__UNAVAILABLE:
+        return "it could not be stored; try again";
     default:
         return "";
     }
@@ -45,6 +50,7 @@ static uint32_t retry_hint_ms(uint16_t code)
     case USHER__V1__ERROR__CODE__INBOX_FULL:
     case USHER__V1__ERROR__CODE__NO_SERVICE:
     case USHER__V1__ERROR__CODE__SERVICE_LOST:
+    case USHER__V1__ERROR__CODE__UNAVAILABLE:
         return 1000;
     default:
         return 0;
@@ -61,7 +67,11 @@ void user_result(struct session *session, struct message *message, struct turn *
         turn_count(turn, METRIC_replies_late, 1);
     } else {
         requests_remove(&session->requests, result->request);
-        if (result->code == 0 && result->offset != 0)
+        if (result->code == 0 && result->mid != 0 && result->epoch == 0)
+            shelf_for_away(session, turn);
+        if (result->code == 0 && result->mid != 0)
+            answer_stored(session, turn, result->request, result->epoch, result->mid);
+        else if (result->code == 0 && result->offset != 0)
             answer_published(session, turn, result->request, result->offset);
         else if (result->code == 0)
             answer_done(session, turn, result->request, result->epoch);

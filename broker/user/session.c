@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "user/company.h"
+#include "user/shelf.h"
 
 /* Housekeeping of a session; what it means is in the handlers. */
 
@@ -193,7 +194,10 @@ void session_clear(struct session *session, struct turn *turn)
     if (session->inbox != NULL) {
         struct deliver_message *message;
         while ((message = inbox_pop(session->inbox)) != NULL)
-            refuse_message(turn, message, USHER__V1__ERROR__CODE__UNDELIVERED);
+            if (message->stored)
+                message_destroy(&message->header); /* it comes again */
+            else
+                refuse_message(turn, message, USHER__V1__ERROR__CODE__UNDELIVERED);
         CHECK(session->inbox->count == 0 && session->inbox->first == NULL);
         free(session->inbox);
     }
@@ -208,6 +212,7 @@ void session_clear(struct session *session, struct turn *turn)
     fight_destroy(session->fight);
     source_rates_leave(turn->settings->source_rates, session->source);
     drop_details(session);
+    shelf_clear(session, turn);
     company_clear(session);
     *session = (struct session){0};
 }
@@ -222,12 +227,14 @@ void session_arm(struct session *session, struct turn *turn)
         due = session->deadline_ms;
     uint64_t company_due = company_due_ms(session, turn);
     due = company_due < due ? company_due : due;
+    uint64_t stored_due = shelf_due_ms(session);
+    due = stored_due < due ? stored_due : due;
     uint64_t left_ms = session->stopping ? UINT64_MAX : session_token_left_ms(session, turn);
     if (left_ms != UINT64_MAX && turn->now_ms + left_ms < due)
         due = turn->now_ms + left_ms;
     struct kept_message kept;
     if (session->inbox != NULL && limits_inbox_age_ms(turn->limits) != 0 &&
-        inbox_oldest(session->inbox, &kept)) {
+        inbox_oldest(session->inbox, &kept) && kept.mid == 0) {
         uint64_t age_due = kept.arrived_ms + limits_inbox_age_ms(turn->limits);
         due = age_due < due ? age_due : due;
     }

@@ -41,7 +41,7 @@ struct session {
     struct source_rate *source; /* that he was last connected from; NULL: not counted */
     struct fight *fight;        /* who takes this user over so often; NULL: nobody did */
     struct details *details;    /* NULL: all of it empty */
-    struct company *company;    /* his rooms and friends; NULL: neither */
+    struct company *company;    /* his rooms and friends, and what is stored; NULL: none of it */
     uint8_t secret[SECRET_BYTES];
     struct rate rate;   /* of his requests, over all of his connections */
     uint32_t output;    /* bytes that wait in the bound connection: as of the last turn, and what
@@ -157,6 +157,8 @@ void answer_forget(struct session *session, struct turn *turn);
 
 /* To request `id` (0: nothing is sent). */
 void answer_done(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
+void answer_stored(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch,
+                   uint64_t mid);
 void answer_published(struct session *session, struct turn *turn, uint64_t id, uint64_t offset);
 void answer_dropped(struct session *session, struct turn *turn, uint64_t id, uint64_t epoch);
 void answer_error(struct session *session, struct turn *turn, uint64_t id, uint32_t code,
@@ -209,7 +211,21 @@ void delivery_renumber(struct session *session, uint64_t first);
 /* Everything up to seq is done. */
 void delivery_acknowledge(struct session *session, struct turn *turn, uint64_t seq);
 
-/* Gives up what is older than the limit. */
+/* Of a message with keep_s: why nobody could ever hand it out; 0: somebody can. */
+uint16_t delivery_stored_refusal(struct session *session, const struct deliver_message *message,
+                                 struct turn *turn);
+
+/* A message that is on the disk: whether it is taken now, and then takes it, under the next seq. */
+bool delivery_has_room(struct session *session, const struct deliver_message *message,
+                       struct turn *turn);
+void delivery_take_stored(struct session *session, struct deliver_message *message,
+                          struct turn *turn);
+
+/* Those that its client has processed and that are the oldest leave the inbox. */
+void delivery_drop_done(struct session *session, uint64_t last_mid);
+
+/* Gives up what is older than the limit. What is on the disk has no age, and what stands behind it
+ * waits for it. */
 void delivery_age(struct session *session, struct turn *turn);
 
 /* --- changes.c -------------------------------------------------------------------------------- */

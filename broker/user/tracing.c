@@ -77,7 +77,8 @@ void tracing_kept(struct session *session, struct turn *turn, enum trace_stage s
         .peer = (const char *)kept->name.data,
         .peer_size = kept->name.size,
         .bytes = (uint32_t)kept->payload.size,
-        .wait_us = since(now_us, kept->arrived_ms * 1000), /* since its sender's turn */
+        /* since its sender's turn */
+        .wait_us = kept->mid != 0 ? 0 : since(now_us, kept->arrived_ms * 1000),
         .trace_id = trace_id_of(kept->traceparent),
     };
     record(session, turn, now_us, &point);
@@ -88,7 +89,8 @@ void tracing_message(struct session *session, struct turn *turn, enum trace_stag
 {
     tracing_kept(session, turn, stage,
                  &(struct kept_message){.seq = message->seq,
-                                        .arrived_ms = message->arrived_ms,
+                                        .arrived_ms = message->stored ? 0 : message->arrived_ms,
+                                        .mid = deliver_mid(message),
                                         .from_service = message->from_service,
                                         .name = deliver_name(message),
                                         .payload = deliver_payload(message),

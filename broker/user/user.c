@@ -3,6 +3,7 @@
 #include "actors/bounce.h"
 #include "base/check.h"
 #include "user/company.h"
+#include "user/shelf.h"
 #include "user/tracing.h"
 
 /* The dispatch table of a user's actor.
@@ -39,13 +40,15 @@ static user_handler *const handlers[MESSAGE_KINDS] = {
 
 void user_receive(struct session *session, struct message *message, struct turn *turn)
 {
-    CHECK(turn->begun && turn->change == NULL);
+    CHECK(turn->begun && (turn->change == NULL || shelf_joins(turn, message)));
     user_handler *handler = message->kind < MESSAGE_KINDS ? handlers[message->kind] : NULL;
     if (handler == NULL) {
         /* A link id that points at a user's slot: the backend is told to say Hello again. */
         bounce(message, turn);
     } else {
         handler(session, message, turn);
+        if (turn->change == NULL && session->status != SESSION_NONE)
+            shelf_look(session, turn);
         if (turn->change == NULL && session->status != SESSION_NONE)
             session_arm(session, turn);
     }

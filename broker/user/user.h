@@ -9,8 +9,8 @@
 /* One message; takes it. */
 void user_receive(struct session *session, struct message *message, struct turn *turn);
 
-/* Goes on after a change was synced (change->error 0) or was refused. Takes change->cause; the
- * change itself stays the caller's. */
+/* Goes on after a change was synced (change->error 0) or was refused. Takes change->cause and what
+ * is stored; the change itself stays the caller's. May ask for a window (CHANGE_WINDOW). */
 void user_committed(struct session *session, struct change *change, struct turn *turn);
 
 /* --- the rows of the table: each takes its message ------------------------------------------- */

@@ -135,7 +135,8 @@ struct wire {
     struct buffer input;
     bool asked, acks, is_resume, forged, welcomed, got_close, over;
     bool partial; /* PARTIAL was said: who sends anything now has heard it, on this wire or not */
-    bool vouched; /* COMPLETE was said; what it promises comes before whatever is newer */
+    bool of_new_device;   /* it knows of no mid */
+    bool vouched;         /* COMPLETE was said; what it promises comes before whatever is newer */
     uint64_t asked_epoch; /* Login: the user's highest welcomed epoch; Resume: the session's */
     uint64_t asked_step, next_seq, last_seq, last_id;
     uint64_t ended_step; /* the client closed it, or saw its end; 0: did not yet */
@@ -159,6 +160,7 @@ struct client_session {
     uint64_t last_seq, last_id;
     uint64_t acked_seq;            /* the highest that the client told it has processed */
     uint64_t bound_step;           /* when the binding was stored whose Welcome was received last */
+    uint64_t last_mid, mid_step;   /* of the last stored one, and when it came */
     uint64_t partial_step;         /* that of the last one that was called partial */
     uint64_t last_order[SENDERS];  /* of what was processed, per sender; see rule C1 */
     uint64_t first_fresh[SENDERS]; /* the lowest that was not marked redelivered; 0: none */
@@ -168,6 +170,8 @@ struct device {
     int user;
     int wire;    /* the one in use, or NOBODY */
     int session; /* to come back to, or NOBODY */
+    uint64_t last_mid;
+    uint64_t newest_epoch; /* what comes on connections of earlier ones it does not look at */
     uint64_t rest_until_ms;
 };
 
@@ -209,6 +213,10 @@ struct parcel {
     uint32_t size;
     bool until_delivered;
     bool transient;
+    bool keep, told;        /* it is to be stored; its sender was told that it is */
+    bool may_expire, spent; /* its keep_s is short; it was handed to a session without acks */
+    bool glimpsed;          /* a device saw it on a connection that it had given up */
+    uint64_t mid;           /* 0: not known */
     bool dropped, went;     /* its sender was told that it did not go; that it did */
     uint64_t answered_step; /* transient: its sender was told how it ended; 0: was not */
     bool accepted, reported;
@@ -354,6 +362,7 @@ struct world {
     uint64_t loss_step; /* when memory was lost that was not saved */
     uint64_t stop_step;
     bool faulty, stopping, healing;
+    bool stores;      /* some messages have a keep_s */
     bool cut_is_kept; /* the commit in which power is lost */
     bool has_fault[FAULTS];
     uint64_t counts[COUNTS];
@@ -533,6 +542,26 @@ bool friends_are_due(const struct world *world);
 
 /* At the end, of a connection that is there. */
 void friends_check(struct world *world, uint32_t wire);
+
+/* --- sim_stored.c: messages with keep_s, and the rules about them ----------------------------- */
+
+void stored_options(struct world *world);
+
+/* A group that is about to be sent: its keep_s, 0 for most. */
+uint32_t stored_keep_s(struct world *world, int first, int names);
+
+/* What a Login on that wire says. */
+uint64_t stored_last_mid(struct world *world, int wire);
+void stored_told(struct world *world, int parcel, uint64_t mid); /* 0: of several, not known */
+void stored_welcomed(struct world *world, uint32_t wire, const Usher__V1__Welcome *welcome);
+void stored_handed_out(struct world *world, const struct wire *wire,
+                       const Usher__V1__Message *message);
+void stored_processed(struct world *world, struct client_session *session, int parcel,
+                      uint64_t mid);
+
+/* When all heals he comes, also without a session. */
+bool stored_waits_for(const struct world *world, int user);
+void stored_check_healed(struct world *world);
 
 /* --- sim_world.c ------------------------------------------------------------------------------ */
 

@@ -133,6 +133,8 @@ static void on_mail(struct world *world, uint32_t index, const Usher__V1__Mail *
         rooms_ask(world, index, mail->ask);
     if (mail->body_case == USHER__V1__MAIL__BODY_NEWS)
         rooms_news(world, index, mail->news);
+    if (mail->body_case == USHER__V1__MAIL__BODY_STORED)
+        count(world, COUNT_stored_notices);
     if (mail->body_case != USHER__V1__MAIL__BODY_CALL)
         return;
     tell(world, "backend %u: call %llu of %s%s", index, (unsigned long long)mail->call->call,

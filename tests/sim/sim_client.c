@@ -163,6 +163,7 @@ static void ask_login(struct world *world, int number)
     login.username = world->users[wire->user].name;
     login.client = (char *)"sim";
     login.acks = wire->acks;
+    login.last_mid = stored_last_mid(world, number);
     put_token(world, number, token, &login);
     frame.id = request_make(world, ASK_LOGIN, number, NOBODY);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_LOGIN;
@@ -193,6 +194,7 @@ static void ask_resume(struct world *world, int number, int session_number)
     resume.epoch = session->epoch;
     resume.secret = (ProtobufCBinaryData){sizeof(session->secret), session->secret};
     resume.last_seq = session->last_seq;
+    resume.last_mid = world->devices[wire->device].last_mid;
     rooms_put_positions(world, number, session_number, &resume);
     frame.id = request_make(world, ASK_RESUME, number, NOBODY);
     frame.body_case = USHER__V1__CLIENT_FRAME__BODY_RESUME;
@@ -255,6 +257,8 @@ static void ask_send(struct world *world, int number)
     send.payload = (ProtobufCBinaryData){world->parcels[parcel].size, payload};
     if (one_in(world, 4))
         send.transient = world->parcels[parcel].transient = true;
+    else if ((send.keep_s = stored_keep_s(world, parcel, 1)) != 0)
+        count(world, COUNT_stored_sends);
     else if (one_in(world, 3))
         send.until = USHER__V1__SEND__UNTIL__DELIVERED;
     world->parcels[parcel].until_delivered = send.until == USHER__V1__SEND__UNTIL__DELIVERED;
@@ -263,7 +267,10 @@ static void ask_send(struct world *world, int number)
     frame.send = &send;
     tell(world, "wire %d: send %llu to %s, parcel %d id %llu%s", number,
          (unsigned long long)world->parcels[parcel].order, send.to, parcel,
-         (unsigned long long)frame.id, send.transient ? " transient" : "");
+         (unsigned long long)frame.id,
+         send.transient     ? " transient"
+         : send.keep_s != 0 ? " to be stored"
+                            : "");
     wire_send(world, wire, &frame);
 }
 
@@ -484,7 +491,7 @@ static void tidy_up(struct world *world, int user)
 void clients_come_home(struct world *world)
 {
     for (int i = 0; i < USERS; i++) {
-        if (world->users[i].state == 0 || has_connection(world, i))
+        if ((world->users[i].state == 0 && !stored_waits_for(world, i)) || has_connection(world, i))
             continue;
         tidy_up(world, i);
         int wire = open_wire(world, i * DEVICES_PER_USER);

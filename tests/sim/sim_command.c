@@ -113,7 +113,12 @@ static void add_push(struct world *world, struct order *order)
     Usher__V1__Push *push = &order->bodies[at].push;
     usher__v1__push__init(push);
     parcel_fill(world, asked.parcels, order->payloads[at]);
-    push->transient = make_transient(world, asked.parcels, asked.names);
+    if (asked.fence == 0)
+        push->keep_s = stored_keep_s(world, asked.parcels, asked.names);
+    if (push->keep_s != 0)
+        count(world, COUNT_stored_sends);
+    else
+        push->transient = make_transient(world, asked.parcels, asked.names);
     for (int i = 0; i < asked.names; i++)
         order->names[at][i] = world->users[asked.users[i]].name;
     push->to = order->names[at];
@@ -363,7 +368,8 @@ static void check_fence(struct world *world, const struct errand *errand,
 
 /* `dropped` of the names: known for one name alone. */
 static void on_pushed(struct world *world, const struct errand *errand,
-                      const struct asked_command *asked, int which, uint32_t code, uint32_t dropped)
+                      const struct asked_command *asked, int which, uint32_t code, uint32_t dropped,
+                      uint64_t mid)
 {
     struct parcel *parcel = &world->parcels[asked->parcels + which];
     const struct user *user = &world->users[parcel->to];
@@ -377,6 +383,10 @@ static void on_pushed(struct world *world, const struct errand *errand,
         count(world, COUNT_pushes_stale);
     if (code != USHER__V1__RESULT__CODE__OK)
         return;
+    if (parcel->keep) {
+        stored_told(world, asked->parcels + which, asked->names == 1 ? mid : 0);
+        return;
+    }
     if (parcel->transient || dropped > 0) {
         bool known = asked->names == 1;
         check_transient_answer(world, asked->parcels + which, known && dropped == 0,
@@ -413,7 +423,7 @@ static void on_push(struct world *world, const struct errand *errand,
                report->accepted);
     for (int i = 0; i < asked->names; i++)
         on_pushed(world, errand, asked, i, code_of_name(world, report, asked->users[i]),
-                  report->dropped);
+                  report->dropped, report->mid);
 }
 
 static void on_kick(struct world *world, const struct errand *errand,

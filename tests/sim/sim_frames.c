@@ -22,6 +22,7 @@ static void on_welcome(struct world *world, uint32_t number, const Usher__V1__We
     struct device *device = &world->devices[wire->device];
     check_welcome(world, number, welcome);
     friends_welcomed(world, number);
+    stored_welcomed(world, number, welcome);
     wire->welcomed = true;
     wire->next_seq = welcome->next_seq;
     if (wire->is_resume) {
@@ -53,8 +54,9 @@ static void on_message(struct world *world, uint32_t number, const Usher__V1__Me
         parcel_read(world, (struct bytes){message->payload.data, message->payload.len}, wire->user);
     if (parcel == NOBODY || wire->session == NOBODY)
         return;
-    tell(world, "wire %u: message %llu, parcel %d%s", number, (unsigned long long)message->seq,
-         parcel, message->redelivered ? " again" : "");
+    tell(world, "wire %u: message %llu, parcel %d mid %llu%s", number,
+         (unsigned long long)message->seq, parcel, (unsigned long long)message->mid,
+         message->redelivered ? " again" : "");
     bool transient = message->seq == 0 || world->parcels[parcel].transient;
     if (transient)
         check_transient(world, number, message, parcel);
@@ -74,7 +76,10 @@ static void on_message(struct world *world, uint32_t number, const Usher__V1__Me
         return;
     }
     session->last_seq = message->seq;
-    check_processed(world, session, parcel, message->seq, message->redelivered);
+    if (message->mid != 0 || world->parcels[parcel].keep)
+        stored_processed(world, session, parcel, message->mid);
+    else
+        check_processed(world, session, parcel, message->seq, message->redelivered);
     if (world->healing || one_in(world, 4))
         client_ack(world, session);
 }
@@ -101,7 +106,9 @@ static void on_done(struct world *world, uint32_t wire, uint64_t id, const Usher
         return;
     }
     struct parcel *parcel = &world->parcels[request->parcel];
-    if (parcel->transient || done->dropped) {
+    if (parcel->keep) {
+        stored_told(world, request->parcel, done->mid);
+    } else if (parcel->transient || done->dropped) {
         check_transient_answer(world, request->parcel, !done->dropped, done->dropped);
     } else if (parcel->until_delivered) {
         check_delivered(world, parcel, done->epoch);

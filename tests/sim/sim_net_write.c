@@ -74,8 +74,9 @@ int net_flush(struct net *net, unsigned block, conn_handle handle)
 }
 
 /* A Message begins with its own tag, because it has no id. */
-static void watch_frame(struct user *user, struct bytes frame)
+static void watch_frame(struct world *world, const struct wire *wire, struct bytes frame)
 {
+    struct user *user = &world->users[wire->user];
     const uint8_t message_tag = 3 << 3 | 2;
     if (frame.size == 0 || frame.data[0] != message_tag)
         return;
@@ -85,6 +86,7 @@ static void watch_frame(struct user *user, struct bytes frame)
         user->written_epoch = user->epoch;
         user->written_seq = read->message->seq;
     }
+    stored_handed_out(world, wire, read->message);
     usher__v1__broker_frame__free_unpacked(read, NULL);
 }
 
@@ -94,7 +96,7 @@ static void watch(struct net *net, const struct slot *slot, const void *data, si
     struct bytes frame;
     size_t used;
     while (slot->owner != 0 && frame_next(left, SIZE_MAX, &frame, &used) == 1) {
-        watch_frame(&net->world->users[net_wire(net, slot)->user], frame);
+        watch_frame(net->world, net_wire(net, slot), frame);
         left = (struct bytes){left.data + used, left.size - used};
     }
 }

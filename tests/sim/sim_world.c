@@ -69,6 +69,7 @@ static void set_limits(struct world *world)
     options->link_fetch_timeout_ms = 900;
     options->link_mail_items = 8;
     friends_make(world);
+    stored_options(world);
 }
 
 static void broker_down(struct world *world)
@@ -242,6 +243,8 @@ static void end_stop(struct world *world)
         arm_cut(world);
     while (!world_is_dark(world) && committer_step(world->broker->committer))
         continue;
+    if (!world_is_dark(world))
+        committer_note(world->broker->committer);
     if (!world_is_dark(world)) {
         check_stream(world);
         save_inboxes(&world->broker->survivors, NULL);
@@ -295,6 +298,8 @@ bool world_turn(struct world *world)
 static bool commit_step(struct world *world)
 {
     bool any = committer_step(world->broker->committer);
+    if (!any && !world->healing && one_in(world, 4))
+        committer_note(world->broker->committer);
     friends_crowd(world);
     if (world_is_dark(world)) {
         tell(world, "power is lost");
@@ -574,6 +579,7 @@ static void run_to_the_end(struct world *world)
         check_links(world);
         check_mirrors(world);
         rooms_check_healed(world);
+        stored_check_healed(world);
     }
     clients_leave(world);
     run_for(world, world->broker_options.session_resume_ms + 2000, false);

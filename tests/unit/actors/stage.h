@@ -179,6 +179,11 @@ static inline void tape_welcome(struct stage *stage, const Usher__V1__Welcome *w
     tape_number(stage, "next", welcome->next_seq);
     if (welcome->token_ms != 0)
         tape_number(stage, "token", welcome->token_ms);
+    if (welcome->stored != USHER__V1__WELCOME__REPLAY__FRESH || welcome->stored_messages != 0) {
+        tape_put(stage, " stored");
+        tape_enum(stage, &usher__v1__welcome__replay__descriptor, welcome->stored);
+        tape_put(stage, " %u", welcome->stored_messages);
+    }
 }
 
 static inline void tape_trace(struct stage *stage, struct bytes traceparent)
@@ -197,6 +202,7 @@ static inline void tape_message(struct stage *stage, const Usher__V1__Message *m
     tape_bytes(stage, message->payload.data, message->payload.len);
     tape_put(stage, message->redelivered ? " again" : "");
     tape_trace(stage, bytes_of_text(message->traceparent));
+    tape_number_if(stage, "mid", message->mid);
 }
 
 static inline void tape_close(struct stage *stage, const Usher__V1__Close *close)
@@ -236,6 +242,7 @@ static inline void tape_frame(struct stage *stage, const Usher__V1__BrokerFrame 
     case USHER__V1__BROKER_FRAME__BODY_DONE:
         tape_number(stage, "epoch", frame->done->epoch);
         tape_number_if(stage, "offset", frame->done->offset);
+        tape_number_if(stage, "mid", frame->done->mid);
         tape_put(stage, frame->done->dropped ? " dropped" : "");
         break;
     case USHER__V1__BROKER_FRAME__BODY_REPLY:
@@ -308,12 +315,16 @@ static inline void tape_deliver(struct stage *stage, const struct deliver_messag
     tape_put(stage, " %s=%.*s", message->from_service ? "service" : "from", (int)name.size,
              (const char *)name.data);
     tape_bytes(stage, payload.data, payload.size);
-    tape_number_if(stage, "wanted", message->epoch_wanted);
+    if (message->keep_s == 0)
+        tape_number_if(stage, "wanted", message->epoch_wanted);
+    else
+        tape_put(stage, " keep=%u tag=%llu%s", message->keep_s, (unsigned long long)message->tag,
+                 message->for_present ? " for_present" : "");
     tape_put(stage, message->until_delivered ? " until_delivered" : "");
     tape_put(stage, message->transient ? " transient" : "");
     tape_trace(stage, deliver_traceparent(message));
     assert_int_equal(message->time_ms, stage->wall_ms);
-    assert_int_equal(message->arrived_ms, stage->now_ms);
+    assert_int_equal(message->arrived_ms, message->keep_s == 0 ? stage->now_ms : 0);
     assert_int_equal(message->sender, STAGE_SELF);
 }
 
@@ -352,6 +363,7 @@ static inline void tape_result(struct stage *stage, const struct result_message 
     tape_code(stage, result->code);
     tape_number(stage, "epoch", result->epoch);
     tape_number_if(stage, "asker", result->asker_epoch);
+    tape_number_if(stage, "mid", result->mid);
 }
 
 static inline void tape_call_result(struct stage *stage, const struct call_result_message *result)
@@ -595,6 +607,13 @@ static inline void tape_mail(struct stage *stage, const Usher__V1__Mail *mail)
         tape_watch(stage, mail->seq, mail->watch);
         return;
     }
+    if (mail->body_case == USHER__V1__MAIL__BODY_STORED) {
+        tape_put(stage, " [%llu stored user=%s mid=%llu from=%s service=%s bytes=%u count=%u]",
+                 (unsigned long long)mail->seq, mail->stored->user,
+                 (unsigned long long)mail->stored->mid, mail->stored->from, mail->stored->service,
+                 mail->stored->payload_bytes, mail->stored->count);
+        return;
+    }
     if (mail->body_case == USHER__V1__MAIL__BODY_CONTROL) {
         tape_put(stage, " [");
         tape_enum(stage, &usher__v1__control__kind__descriptor, mail->control->kind);
@@ -629,6 +648,7 @@ static inline void tape_one_result(struct stage *stage, const Usher__V1__Result 
     if (result->value_case == USHER__V1__RESULT__VALUE_PUSH) {
         tape_put(stage, "(%u", result->push->accepted);
         tape_number_if(stage, "dropped", result->push->dropped);
+        tape_number_if(stage, "mid", result->push->mid);
         for (size_t i = 0; i < result->push->n_failures; i++) {
             tape_put(stage, " %s", result->push->failures[i]->user);
             tape_enum(stage, &usher__v1__result__code__descriptor, result->push->failures[i]->code);
@@ -742,8 +762,28 @@ static inline void tape_link(struct stage *stage, const struct effect *effect)
 
 /* --- a turn's effects, as lines --------------------------------------------------------------- */
 
+static inline void tape_of_stored(struct stage *stage, const struct change *change)
+{
+    assert_int_equal(change->self, STAGE_SELF);
+    assert_string_equal(change->event.user, stage->turn.name);
+    if (change->kind == CHANGE_WINDOW) {
+        tape_put(stage, "window after=%llu n=%u bytes=%u\n", (unsigned long long)change->after_mid,
+                 change->messages_max, change->bytes_max);
+        return;
+    }
+    tape_put(stage, "store%s", change->away ? " away" : "");
+    for (const struct deliver_message *message = change->stored; message != NULL;
+         message = (const struct deliver_message *)message->header.next)
+        tape_bytes(stage, deliver_payload(message).data, message->payload_size);
+    tape_put(stage, "\n");
+}
+
 static inline void tape_change(struct stage *stage, const struct change *change)
 {
+    if (change->kind == CHANGE_STORE || change->kind == CHANGE_WINDOW) {
+        tape_of_stored(stage, change);
+        return;
+    }
     static const char *const kinds[] = {[CHANGE_ATTACH] = "ATTACH",
                                         [CHANGE_RESUME] = "RESUME",
                                         [CHANGE_DETACH] = "DETACH",
@@ -825,6 +865,9 @@ static inline void tape_effect(struct stage *stage, const struct effect *effect)
                     (struct bytes){stage->turn.out.data + effect->offset, effect->size});
         tape_put(stage, "\n");
         break;
+    case EFFECT_DONE:
+        tape_put(stage, "done up to %llu\n", (unsigned long long)effect->value);
+        break;
     case EFFECT_VOUCH:
         tape_put(stage, "vouch %llu\n", (unsigned long long)effect->value);
         break;
@@ -904,6 +947,9 @@ static const struct limits stage_limits = {
     .link_fetch_timeout_ms = 25000,
     .link_mail_items = 4,
     .link_mail_bytes = 8192,
+    .inbox_keep_max_s = 1000,
+    .inbox_stored_per_second = 3,
+    .inbox_offline_per_hour = 2,
 };
 
 static const struct settings stage_settings = {
@@ -940,6 +986,11 @@ static inline int stage_teardown(void **state)
     struct stage *stage = *state;
     if (stage->change != NULL && stage->change->cause != NULL)
         message_destroy(stage->change->cause);
+    while (stage->change != NULL && stage->change->stored != NULL) {
+        struct message *stored = &stage->change->stored->header;
+        stage->change->stored = (struct deliver_message *)stored->next;
+        message_destroy(stored);
+    }
     free(stage->change);
     stage->change = NULL;
     stage_begin(stage);

@@ -139,7 +139,7 @@ static inline struct restore_message *restore_create(struct stage *stage, uint64
     bytes_put((uint8_t *)(restore + 1), rooms);
     restore->saved = false;
     restore->unnumbered = true;
-    restore->loss_untold = false;
+    restore->loss_untold = restore->stored_left = false;
     restore->next_seq = 0;
     restore->inbox = NULL;
     restore->epoch = epoch;

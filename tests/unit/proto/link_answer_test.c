@@ -609,7 +609,8 @@ static void test_push(void **state)
                 assert_int_equal(link_page_failure(&page, code % 2 ? "ann" : "", code), 0);
             uint32_t accepted = (uint32_t)numbers[i];
             uint32_t dropped = (uint32_t)numbers[NUMBERS - 1 - i];
-            assert_int_equal(link_result_push(&out, (uint32_t)count, accepted, dropped, &page), 0);
+            assert_int_equal(link_result_push(&out, (uint32_t)count, accepted, dropped, 0, &page),
+                             0);
             buffer_fini(&page.items);
             Usher__V1__Result *read = take_result(&out, 0);
             assert_int_equal(read->code, count);

@@ -253,7 +253,13 @@ static uint32_t bytes_beside(uint64_t seq)
     return (uint32_t)(strlen("bob") + strlen(parent_of(seq)));
 }
 
-/* What the message of that seq is; about one in three must be held as it is. */
+/* What the message of that seq is; about one in three must be held as it is, and one in seven is
+ * stored. */
+static bool is_stored(uint64_t seq)
+{
+    return seq % 7 == 0;
+}
+
 static struct deliver_message *make_of(uint64_t seq, uint32_t size)
 {
     uint8_t payload[SIZE_MAX_BYTES];
@@ -261,7 +267,11 @@ static struct deliver_message *make_of(uint64_t seq, uint32_t size)
     struct deliver_message *message = deliver_create_traced(
         bytes_of_text("bob"), (struct bytes){payload, size}, bytes_of_text(parent_of(seq)));
     message->seq = seq;
-    message->arrived_ms = seq * 3;
+    message->stored = is_stored(seq);
+    if (message->stored)
+        message->mid = seq * 13;
+    else
+        message->arrived_ms = seq * 3;
     message->time_ms = seq * 5;
     message->from_service = seq % 2;
     message->sent = false;
@@ -275,7 +285,8 @@ static void expect_kept(const struct kept_message *kept, uint64_t seq, uint32_t 
 {
     struct deliver_message *wanted = make_of(seq, size);
     assert_int_equal(kept->seq, seq);
-    assert_int_equal(kept->arrived_ms, wanted->arrived_ms);
+    assert_int_equal(kept->arrived_ms, is_stored(seq) ? 0 : seq * 3);
+    assert_int_equal(kept->mid, deliver_mid(wanted));
     assert_int_equal(kept->time_ms, wanted->time_ms);
     assert_int_equal(kept->from_service, wanted->from_service);
     assert_int_equal(kept->sent, wanted->sent);
@@ -289,10 +300,16 @@ static void expect_kept(const struct kept_message *kept, uint64_t seq, uint32_t 
 static void expect_message(struct deliver_message *message, uint64_t seq, uint32_t size)
 {
     assert_non_null(message);
-    struct kept_message kept = {
-        message->seq,          message->arrived_ms,      message->time_ms,
-        message->from_service, message->redelivered,     message->sent,
-        deliver_name(message), deliver_payload(message), deliver_traceparent(message)};
+    struct kept_message kept = {.seq = message->seq,
+                                .arrived_ms = message->stored ? 0 : message->arrived_ms,
+                                .time_ms = message->time_ms,
+                                .mid = deliver_mid(message),
+                                .from_service = message->from_service,
+                                .redelivered = message->redelivered,
+                                .sent = message->sent,
+                                .name = deliver_name(message),
+                                .payload = deliver_payload(message),
+                                .traceparent = deliver_traceparent(message)};
     expect_kept(&kept, seq, size);
     assert_int_equal(message->request, seq % 3 == 0 ? seq : 0); /* whoever waits is not lost */
     assert_int_equal(message->until_delivered, seq % 3 == 0);
@@ -337,11 +354,15 @@ static void it_does_what_a_queue_does(void **state)
             first++;
         } else if (what < 198) {
             uint64_t last = first + (uint64_t)rand() % 5;
-            inbox_forget(&inbox, last);
+            uint64_t mid = 0;
+            uint64_t told = inbox_forget(&inbox, last);
             for (; first < next && first <= last && first % 3 != 0 &&
                    sizes[first % MESSAGES_MAX] + bytes_beside(first) <= 400;
-                 first++)
+                 first++) {
                 bytes -= sizes[first % MESSAGES_MAX] + bytes_beside(first);
+                mid = is_stored(first) ? first * 13 : mid;
+            }
+            assert_int_equal(told, mid);
         } else {
             expect_all(&inbox, first, next, sizes);
         }
@@ -363,7 +384,10 @@ static void new_numbers_are_those_of_redelivered_ones(void **state)
         struct deliver_message *message = inbox_pop(&inbox);
         assert_int_equal(message->seq, seq);
         assert_true(message->redelivered);
-        assert_int_equal(message->arrived_ms, (seq - 999) * 3);
+        if (message->stored)
+            assert_int_equal(message->mid, (seq - 999) * 13);
+        else
+            assert_int_equal(message->arrived_ms, (seq - 999) * 3);
         message_destroy(&message->header);
     }
     assert_null(inbox_pop(&inbox));

@@ -565,15 +565,6 @@ static void an_accepted_message_is_answered_once(void **state)
     EXPECT(stage, "to 901 result #44 OK epoch=1", "retire");
 }
 
-static void what_is_to_be_stored_is_refused_as_yet(void **state)
-{
-    struct stage *stage = *state;
-    stage_login(stage, 10, true);
-    put_stored(stage, 7, "bob", "hi", 60, 0);
-    stage_play(stage, 10);
-    EXPECT(stage, "10 error #7 UNAVAILABLE", "10 consumed");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -605,7 +596,6 @@ int main(void)
         stage_test(half_of_the_memory_is_not_for_those_who_do_not_read),
         stage_test(a_bundle_for_somebody_gone_is_refused),
         stage_test(an_accepted_message_is_answered_once),
-        stage_test(what_is_to_be_stored_is_refused_as_yet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
