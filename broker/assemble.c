@@ -190,6 +190,7 @@ static int open_queries(struct broker *broker)
         .node = broker->options->node_name,
         .room_classes = &broker->settings.room_classes,
         .stored = broker->stored,
+        .committer = broker->committer,
         .env = broker->env,
         .runner = &thread_of(broker, ROLE_QUERIES)->runner,
         .operate = broker->operate,

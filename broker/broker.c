@@ -180,6 +180,7 @@ static int open_operators(struct broker *broker, char *error)
         .metrics = egress->metrics,
         .traces = broker->traces,
         .store = broker->store,
+        .stored = broker->stored,
         .registry = egress->registry,
         .scheduler = egress->scheduler,
         .net = egress->net,

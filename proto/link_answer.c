@@ -42,6 +42,7 @@ enum {
     RESULT_ROOMS = 7,
     RESULT_MEMBERS = 8,
     RESULT_HISTORY = 9,
+    RESULT_STORED = 10,
     ITEM = 1,    /* of SessionList, EventList, NumberList and LineList */
     FAILURE = 2, /* of PushReport */
 };
@@ -349,6 +350,15 @@ static int append_item(struct link_page *page, const struct field *fields, unsig
     return append_to_page(page, ITEM, fields, count, bytes, bytes);
 }
 
+int link_page_stored(struct link_page *page, const struct stored_fields *stored)
+{
+    const struct field fields[] = {
+        {.value = stored->mid},           {.run = stored->from},      {.run = stored->service},
+        {.value = stored->payload_bytes}, {.value = stored->time_ms}, {.value = stored->expires_ms},
+    };
+    return append_item(page, fields, COUNT(fields));
+}
+
 int link_page_room(struct link_page *page, const struct room_fields *room)
 {
     const struct field fields[] = {
@@ -480,6 +490,14 @@ int link_result_history(struct buffer *out, const struct link_page *page, uint64
     const struct field fields[] = {
         items_of(page), {.value = kept}, {.value = first_ms}, {.value = more}};
     return append_result(out, ok, RESULT_HISTORY, fields, COUNT(fields));
+}
+
+int link_result_stored(struct buffer *out, const struct link_page *page, bool more, uint32_t count,
+                       uint64_t bytes)
+{
+    const struct field fields[] = {
+        items_of(page), {.value = more}, {.value = count}, {.value = bytes}};
+    return append_result(out, ok, RESULT_STORED, fields, COUNT(fields));
 }
 
 int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,

@@ -207,6 +207,16 @@ struct history_fields {
 
 int link_page_history(struct link_page *page, const struct history_fields *record);
 
+/* One that is stored for a user. */
+struct stored_fields {
+    uint64_t mid;
+    struct bytes from, service; /* one of them */
+    uint32_t payload_bytes;
+    uint64_t time_ms, expires_ms;
+};
+
+int link_page_stored(struct link_page *page, const struct stored_fields *stored);
+
 /* --- Result ----------------------------------------------------------------------------------- */
 
 /* What a Result may need beside the items of a page. */
@@ -235,6 +245,10 @@ int link_result_members(struct buffer *out, const struct link_page *page, struct
 /* first_ms is 0 where there is none. */
 int link_result_history(struct buffer *out, const struct link_page *page, uint64_t kept,
                         uint64_t first_ms, bool more);
+
+/* The page may be empty; count and bytes are not of it alone. */
+int link_result_stored(struct buffer *out, const struct link_page *page, bool more, uint32_t count,
+                       uint64_t bytes);
 
 /* The page is of failures; mid 0: nothing was stored. */
 int link_result_push(struct buffer *out, uint32_t code, uint32_t accepted, uint32_t dropped,

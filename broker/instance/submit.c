@@ -599,6 +599,7 @@ static bool is_question(const Usher__V1__Command *command)
     case USHER__V1__COMMAND__BODY_ROOM_REMOVE:
     case USHER__V1__COMMAND__BODY_ROOM_PUBLISH:
     case USHER__V1__COMMAND__BODY_WATCH_LIST:
+    case USHER__V1__COMMAND__BODY_INBOX_DROP:
         return false;
     default:
         return command->body_case >= USHER__V1__COMMAND__BODY_LOOKUP;
@@ -608,7 +609,8 @@ static bool is_question(const Usher__V1__Command *command)
 /* In the line of the store, from which nothing is taken. */
 static bool is_query(const Usher__V1__Command *command)
 {
-    return is_question(command) && !submit_is_of_room(command);
+    return (is_question(command) && !submit_is_of_room(command)) ||
+           command->body_case == USHER__V1__COMMAND__BODY_INBOX_DROP;
 }
 
 /* For others than the store, who answer. */

@@ -121,13 +121,15 @@ static char *traceparent_of(const struct admin_query *query)
 unsigned make_push(struct making *making, const struct admin_query *query, json_t *answer)
 {
     const json_t *to = NULL, *base64 = NULL, *text = NULL;
-    json_int_t epoch = 0;
+    json_int_t epoch = 0, keep_s = 0, tag = 0;
     int transient = 0;
     Usher__V1__Push *push = &making->of.push;
     usher__v1__push__init(push);
-    unsigned status =
-        make_unpack(query, answer, "{s:o, s?o, s?o, s?I, s?b}", "to", &to, "payload", &base64,
-                    "payload_text", &text, "epoch", &epoch, "transient", &transient);
+    unsigned status = make_unpack(query, answer, "{s:o, s?o, s?o, s?I, s?b, s?I, s?I}", "to", &to,
+                                  "payload", &base64, "payload_text", &text, "epoch", &epoch,
+                                  "transient", &transient, "keep_s", &keep_s, "tag", &tag);
+    if (status == 0 && (keep_s < 0 || keep_s > UINT32_MAX || tag < 0))
+        return make_fault(answer, "keep_s or tag: not such a number");
     status = status != 0 ? status : make_names(making, to, answer);
     status = status != 0 ? status : make_payload(making, base64, text, &push->payload, answer);
     status = status != 0 ? status : make_epoch(epoch, &push->epoch, answer);
@@ -135,6 +137,8 @@ unsigned make_push(struct making *making, const struct admin_query *query, json_
     push->n_to = json_array_size(to);
     push->transient = transient;
     push->traceparent = traceparent_of(query);
+    push->keep_s = (uint32_t)keep_s;
+    push->tag = (uint64_t)tag;
     making->command.body_case = USHER__V1__COMMAND__BODY_PUSH;
     making->command.push = push;
     return status;

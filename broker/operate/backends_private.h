@@ -39,6 +39,8 @@ struct making {
         Usher__V1__Lookup lookup;
         Usher__V1__Count count;
         Usher__V1__Events events;
+        Usher__V1__Inbox inbox;
+        Usher__V1__InboxDrop inbox_drop;
         Usher__V1__Rooms rooms;
         Usher__V1__RoomMembers room_members;
         Usher__V1__RoomOpen room_open;
@@ -58,6 +60,7 @@ typedef unsigned backend_make(struct making *making, const struct admin_query *q
                               json_t *answer);
 
 backend_make make_push, make_push_all, make_kick, make_watch_list;
+backend_make make_inbox, make_inbox_drop;
 backend_make make_list, make_session, make_lookup, make_count;
 backend_make make_rooms, make_room_members, make_room_open, make_room_close;
 backend_make make_room_add, make_room_remove, make_room_publish;

@@ -126,6 +126,8 @@ static unsigned show_push(const Usher__V1__Result *result, json_t *answer)
     json_object_set_new(answer, "accepted", number_json(report->accepted));
     json_object_set_new(answer, "dropped", number_json(report->dropped));
     json_object_set_new(answer, "failures", failures);
+    if (report->mid != 0)
+        json_object_set_new(answer, "mid", number_json(report->mid));
     return status;
 }
 
@@ -159,6 +161,29 @@ static void show_members(const Usher__V1__RoomMemberList *list, json_t *answer)
     add_next(answer, list->next[0] != '\0', list->next);
 }
 
+/* What was dropped has no messages. */
+static void show_stored(const Usher__V1__StoredList *list, json_t *answer)
+{
+    size_t count = list->n_messages;
+    json_t *messages = json_array();
+    for (size_t i = 0; i < count; i++) {
+        const Usher__V1__StoredInfo *info = list->messages[i];
+        json_array_append_new(
+            messages,
+            json_pack("{s:I, s:o, s:o, s:I, s:I, s:I}", "mid", (json_int_t)info->mid, "from",
+                      text_json(info->from), "service", text_json(info->service), "payload_bytes",
+                      (json_int_t)info->payload_bytes, "time_ms", (json_int_t)info->time_ms,
+                      "expires_ms", (json_int_t)info->expires_ms));
+    }
+    json_object_set_new(answer, "messages", messages);
+    json_object_set_new(answer, "count", number_json(list->count));
+    json_object_set_new(answer, "bytes", number_json(list->bytes));
+    bool more = list->more && count > 0;
+    json_object_set_new(answer, "more", json_boolean(more));
+    if (more)
+        json_object_set_new(answer, "next", number_json(list->messages[count - 1]->mid));
+}
+
 struct event_fields show_event(const Usher__V1__PresenceEvent *event)
 {
     return (struct event_fields){
@@ -190,6 +215,8 @@ unsigned show_result(const Usher__V1__Result *result, bool single, json_t *answe
         show_rooms(result->rooms, answer);
     else if (result->value_case == USHER__V1__RESULT__VALUE_MEMBERS)
         show_members(result->members, answer);
+    else if (result->value_case == USHER__V1__RESULT__VALUE_STORED)
+        show_stored(result->stored, answer);
     if (status == 200)
         json_object_set_new(answer, "code", json_string("OK"));
     return status;

@@ -25,6 +25,7 @@ struct http_options {
     const struct limits *limits;
     const char *node_boot; /* which start of the node this is */
     struct store *store;
+    struct stored *stored;
     struct registry *registry;
     struct scheduler *scheduler;
     struct services *services;

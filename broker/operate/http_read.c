@@ -9,6 +9,7 @@
 #include "operate/http_private.h"
 #include "operate/presence_json.h"
 #include "persist/sessions.h"
+#include "persist/stored.h"
 #include "proto/username.h"
 
 /* What operators read. On the second thread of the admin endpoint, which reads the store itself:
@@ -186,6 +187,19 @@ static int add_past(const struct http_options *options, const struct admin_query
     return 0;
 }
 
+/* What is stored for the user, also when he has no session: how many, in the answer. */
+static int add_stored(const struct http_options *options, const struct admin_query *query,
+                      json_t *answer, uint32_t *count)
+{
+    struct stored_summary stored;
+    int error = stored_list(options->stored, query->user, 0, 0, NULL, NULL, &stored);
+    *count = stored.count;
+    json_object_set_new(answer, "stored",
+                        json_pack("{s:I, s:I}", "messages", (json_int_t)stored.count, "bytes",
+                                  (json_int_t)stored.bytes));
+    return error;
+}
+
 unsigned http_session(void *context, const struct admin_query *query, json_t *answer)
 {
     const struct http *http = http_of(context);
@@ -197,11 +211,13 @@ unsigned http_session(void *context, const struct admin_query *query, json_t *an
     if (error != 0 && error != -ENOENT)
         return unavailable(answer, error);
     size_t told = 0;
+    uint32_t stored = 0;
     int failed = add_past(options, query, answer, &told);
+    failed = failed != 0 ? failed : add_stored(options, query, answer, &stored);
     if (failed != 0)
         return unavailable(answer, failed);
     json_t *timeline = http_timeline(http, query->user);
-    if (error == -ENOENT && json_array_size(timeline) == 0 && told == 0) {
+    if (error == -ENOENT && json_array_size(timeline) == 0 && told == 0 && stored == 0) {
         json_decref(timeline);
         json_object_clear(answer);
         return admin_fail(answer, 404, "not_found",

@@ -116,6 +116,7 @@ static int open_http(struct operators *operators, const struct operators_options
         .limits = options->limits,
         .node_boot = options->settings->node_boot,
         .store = options->store,
+        .stored = options->stored,
         .registry = options->registry,
         .scheduler = options->scheduler,
         .services = options->services,

@@ -26,6 +26,7 @@ struct operators_options {
     struct metrics *metrics;
     struct traces *traces;
     struct store *store;
+    struct stored *stored;
     struct registry *registry;
     struct scheduler *scheduler;
     struct net *net;

@@ -8,6 +8,7 @@
 #include "base/lock.h"
 #include "base/memory.h"
 #include "base/wait.h"
+#include "persist/inboxes.h"
 #include "persist/queries.h"
 #include "persist/rooms.h"
 #include "persist/sessions.h"
@@ -416,9 +417,27 @@ static void list_rooms(const struct queries_options *options, const struct query
 
 /* --- the thread ------------------------------------------------------------------------------- */
 
+/* False: it is about something else. */
+static bool answer_of_inbox(const struct queries_options *options,
+                            const struct query_message *query, const Usher__V1__Command *command,
+                            struct buffer *out)
+{
+    bool lists = command->body_case == USHER__V1__COMMAND__BODY_INBOX;
+    if (options->stored == NULL ||
+        (!lists && command->body_case != USHER__V1__COMMAND__BODY_INBOX_DROP))
+        return false;
+    if (lists)
+        inboxes_list(options->stored, command->inbox, room_of(query), out);
+    else
+        inboxes_drop(options->committer, command->inbox_drop, out);
+    return true;
+}
+
 static void answer(const struct queries_options *options, const struct query_message *query,
                    const Usher__V1__Command *command, struct buffer *out)
 {
+    if (answer_of_inbox(options, query, command, out))
+        return;
     switch (command->body_case) {
     case USHER__V1__COMMAND__BODY_LOOKUP:
         look_up(options, query, command->lookup, out);

@@ -24,7 +24,8 @@ struct queries_options {
     const char *node;                           /* the name that sessions are at */
     struct room_classes *_Atomic *room_classes; /* NULL: there are no rooms */
     struct stored *stored;                      /* NULL: nobody asks for a window */
-    const struct env *env;                      /* with `stored`, as the next */
+    struct committer *committer;                /* with `stored`, as the next two */
+    const struct env *env;
     struct runner *runner; /* its thread's own, of the turns that wait for a window */
     /* Answers a command of operators with a Result of at most `room` bytes and some. False: it is
      * another's. NULL: there are no operators. On the thread of the queries. */

@@ -257,8 +257,8 @@ struct usher_event {
     size_t friend_count;
     uint64_t mid;             /* of a stored message; rises for each user, over all his sessions */
     enum usher_replay stored; /* WELCOME: COMPLETE, or PARTIAL: of what was stored for this user
-                                 some expired before he came, or an operator dropped it. FRESH: the
-                                 broker is older than stored messages */
+                                 some expired before he came, or an operator dropped it. FRESH:
+                                 nothing is or was, or the broker is older than stored messages */
     uint32_t stored_messages; /* WELCOME: so many wait on the broker's disk, and follow */
     const char *traceparent;  /* MESSAGE: of W3C Trace Context, as whoever sent it gave it */
 };

@@ -30,6 +30,7 @@ struct cli_options {
     const char *method;
     bool json;
     bool delivered, transient;
+    uint64_t keep_s, tag;    /* 0: none */
     const char *traceparent; /* of the request; NULL: none */
     uint64_t count;          /* messages to wait for; 0: no limit */
     int timeout_ms;          /* -1: no limit */

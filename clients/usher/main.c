@@ -57,6 +57,22 @@ static const struct option_row rows[] = {
     {.name = "to", .type = OPTION_TEXT, .offset = FIELD(to), .commands = SEND},
     {.name = "delivered", .type = OPTION_FLAG, .offset = FIELD(delivered), .commands = SEND},
     {.name = "transient", .type = OPTION_FLAG, .offset = FIELD(transient), .commands = SEND},
+    {.name = "keep-s",
+     .type = OPTION_COUNT,
+     .offset = FIELD(keep_s),
+     .min = 1,
+     .max = UINT32_MAX,
+     .commands = SEND},
+    {.name = "tag",
+     .type = OPTION_COUNT,
+     .offset = FIELD(tag),
+     .min = 1,
+     .max = OPTION_COUNT_MAX,
+     .commands = SEND},
+    {.name = "last-mid",
+     .type = OPTION_COUNT,
+     .offset = FIELD(usher.last_mid),
+     .max = OPTION_COUNT_MAX},
     {.name = "service", .type = OPTION_TEXT, .offset = FIELD(service), .commands = CALL},
     {.name = "method", .type = OPTION_TEXT, .offset = FIELD(method), .commands = CALL},
     {.name = "traceparent",
@@ -98,6 +114,9 @@ static const char USAGE[] =
     "  --acks             acknowledge messages; the session is left, not ended, at the end\n"
     "  --delivered        send: wait until the receiver acknowledged it\n"
     "  --transient        send: now or never; refused if the receiver is away or behind\n"
+    "  --keep-s N         send: stored until the receiver has it, for so many seconds at most\n"
+    "  --tag N            with --keep-s: a second one under it within ten minutes is not stored\n"
+    "  --last-mid N       stored messages up to that mid have been here\n"
     "  --traceparent TEXT send, call: of W3C Trace Context, passed on to who gets it\n"
     "  --count N          listen: end after N messages\n"
     "  --timeout SECONDS  listen: end after that time; send, call: wait that long (10)\n"
@@ -221,6 +240,12 @@ static int run_request(struct usher_client *client, const struct printer *printe
 static int ask_send(struct usher_client *client, const struct cli_options *options,
                     const char *payload, size_t size, struct usher_event *answer)
 {
+    if (options->keep_s != 0) {
+        uint64_t id;
+        int result = usher_send_stored(client, options->to, payload, size,
+                                       (uint32_t)options->keep_s, options->tag, &id);
+        return result < 0 ? result : usher_answer_wait(client, id, timeout_of(options), answer);
+    }
     return usher_send_wait(client, options->to, payload, size,
                            options->delivered   ? USHER_DELIVERED
                            : options->transient ? USHER_TRANSIENT
@@ -411,6 +436,8 @@ static const char *missing_or_too_much(unsigned command, const struct cli_option
         return "--token or --token-file, not both";
     if (options->delivered && options->transient)
         return "--delivered or --transient, not both";
+    if (options->keep_s != 0 && (options->delivered || options->transient))
+        return "--keep-s goes with neither --delivered nor --transient";
     if (command == COMMAND_SEND && options->to == NULL)
         return "--to is missing";
     if (command == COMMAND_CALL && (options->service == NULL || options->method == NULL))

@@ -199,6 +199,8 @@ static void print_json(FILE *stream, const struct usher_event *event)
     member_number(stream, "epoch", event->epoch);
     member_number(stream, "seq", event->seq);
     member_number(stream, "missed", event->missed);
+    member_number(stream, "mid", event->mid);
+    member_number(stream, "stored_messages", event->stored_messages);
     member_text(stream, "from", event->from);
     member_text(stream, "service", event->service);
     json_room(stream, event);
@@ -213,6 +215,8 @@ static void print_json(FILE *stream, const struct usher_event *event)
         fputs(",\"dropped\":true", stream);
     if (event->type == USHER_WELCOME)
         fprintf(stream, ",\"replay\":\"%s\"", replay_name(event->replay));
+    if (event->type == USHER_WELCOME && event->stored != USHER_FRESH)
+        fprintf(stream, ",\"stored\":\"%s\"", replay_name(event->stored));
     member_text(stream, "node", event->node);
     json_code(stream, event);
     member_text(stream, "detail", event->detail);

@@ -39,7 +39,9 @@ struct ctl {
     uint64_t seconds, one_in;
     const char *trace_id;    /* records of that trace alone; NULL: all */
     const char *traceparent; /* of what is pushed; NULL: none */
-    char **arguments;        /* behind the command */
+    uint64_t keep_s, tag;    /* of what is pushed; 0: none */
+    uint64_t up_to;
+    char **arguments; /* behind the command */
     size_t argument_count;
 };
 
@@ -57,6 +59,10 @@ int ctl_presence(const struct ctl *ctl);
 int ctl_rooms(const struct ctl *ctl);
 int ctl_room(const struct ctl *ctl);
 
+/* --- inbox.c: the same. --- */
+
+int ctl_inbox(const struct ctl *ctl);
+
 /* --- why.c: the same. --- */
 
 int ctl_why(const struct ctl *ctl);
@@ -66,6 +72,7 @@ int ctl_why(const struct ctl *ctl);
 int ctl_kick(const struct ctl *ctl);
 int ctl_push(const struct ctl *ctl);
 int ctl_push_all(const struct ctl *ctl);
+int ctl_inbox_drop(const struct ctl *ctl);
 int ctl_follow(const struct ctl *ctl);
 
 /* --- operate.c: the same. --- */

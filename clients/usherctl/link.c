@@ -2,6 +2,7 @@
 #include "usherctl/ctl.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -92,6 +93,8 @@ int ctl_push(const struct ctl *ctl)
                                                   .payload_size = strlen(text),
                                                   .epoch = ctl->epoch,
                                                   .transient = ctl->transient,
+                                                  .keep_s = (uint32_t)ctl->keep_s,
+                                                  .tag = ctl->tag,
                                                   .traceparent = ctl->traceparent};
     return order_finish(&order, usher_backend_push_message(order.backend, &message, 1));
 }
@@ -109,6 +112,29 @@ int ctl_push_all(const struct ctl *ctl)
                                                   .transient = ctl->transient,
                                                   .traceparent = ctl->traceparent};
     return order_finish(&order, usher_backend_push_message(order.backend, &message, 1));
+}
+
+static void dropped(void *context, uint64_t token, const struct usher_backend_result *result)
+{
+    struct order *order = context;
+    bool ok = result->code == USHER_BACKEND_OK;
+    if (!ok || order->ctl->json)
+        print_result(order->ctl, result);
+    else
+        printf("%" PRIu32 " dropped\n", result->accepted);
+    order->result = ok ? CTL_OK : CTL_REFUSED;
+    usher_backend_stop(order->backend);
+}
+
+int ctl_inbox_drop(const struct ctl *ctl)
+{
+    struct usher_backend_callbacks callbacks = {.on_result = dropped, .on_state = order_state};
+    struct order order = {.ctl = ctl, .result = CTL_NO_BROKER};
+    int result = ctl_open(ctl, &callbacks, &order, &order.backend);
+    if (result != CTL_OK)
+        return result;
+    return order_finish(&order,
+                        usher_backend_inbox_drop(order.backend, ctl->arguments[0], ctl->up_to, 1));
 }
 
 static void follow_event(void *context, const struct usher_backend_event *event)

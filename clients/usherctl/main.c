@@ -29,6 +29,8 @@ enum {
     COMMAND_STATS,
     COMMAND_ROOMS,
     COMMAND_ROOM,
+    COMMAND_INBOX,
+    COMMAND_INBOX_DROP,
     COMMAND_RECORDER,
     COMMAND_TRACE,
     COMMAND_RELOAD,
@@ -53,8 +55,10 @@ static const struct command {
                       "kick USER [--epoch E] [--reason TEXT] [--do-not-return]",
                       "end a user's session"},
     [COMMAND_PUSH] = {"push", 2, 2, ctl_push,
-                      "push USER TEXT [--epoch E] [--transient] [--traceparent T]",
-                      "send a message to a user; a transient one now or never"},
+                      "push USER TEXT [--epoch E] [--transient] [--keep-s N [--tag N]] "
+                      "[--traceparent T]",
+                      "send a message to a user; a transient one now or never, one with --keep-s "
+                      "stored until he has it, for so many seconds at most"},
     [COMMAND_PUSH_ALL] = {"push-all", 1, 1, ctl_push_all,
                           "push-all TEXT [--transient] [--traceparent T]",
                           "send a message to everybody"},
@@ -71,6 +75,11 @@ static const struct command {
     [COMMAND_ROOMS] = {"rooms", 0, 1, ctl_rooms, "rooms [PREFIX]", "list the rooms, by name"},
     [COMMAND_ROOM] = {"room", 1, 1, ctl_room, "room NAME",
                       "who is in a room; exit 1 if it is not there"},
+    [COMMAND_INBOX] = {"inbox", 1, 1, ctl_inbox, "inbox USER",
+                       "what is stored for a user and not processed by him, oldest first"},
+    [COMMAND_INBOX_DROP] = {"inbox-drop", 1, 1, ctl_inbox_drop, "inbox-drop USER --up-to MID",
+                            "drop what is stored for a user, up to that one; his next Welcome "
+                            "says so"},
     [COMMAND_RECORDER] = {"recorder", 0, 0, ctl_recorder, "recorder [--user U]",
                           "the flight recorder: the last events, as JSON lines"},
     [COMMAND_TRACE] = {"trace", 1, 1, ctl_trace,
@@ -93,6 +102,7 @@ enum {
     PUSH_ALL = 1 << COMMAND_PUSH_ALL,
     PRESENCE = 1 << COMMAND_PRESENCE,
     WHY = 1 << COMMAND_WHY,
+    INBOX_DROP = 1 << COMMAND_INBOX_DROP,
     RECORDER = 1 << COMMAND_RECORDER,
     TRACE = 1 << COMMAND_TRACE,
     DRAIN = 1 << COMMAND_DRAIN,
@@ -114,6 +124,24 @@ static const struct option_row rows[] = {
      .type = OPTION_FLAG,
      .offset = FIELD(transient),
      .commands = PUSH | PUSH_ALL},
+    {.name = "keep-s",
+     .type = OPTION_COUNT,
+     .offset = FIELD(keep_s),
+     .min = 1,
+     .max = UINT32_MAX,
+     .commands = PUSH},
+    {.name = "tag",
+     .type = OPTION_COUNT,
+     .offset = FIELD(tag),
+     .min = 1,
+     .max = OPTION_COUNT_MAX,
+     .commands = PUSH},
+    {.name = "up-to",
+     .type = OPTION_COUNT,
+     .offset = FIELD(up_to),
+     .min = 1,
+     .max = OPTION_COUNT_MAX,
+     .commands = INBOX_DROP},
     {.name = "reason", .type = OPTION_TEXT, .offset = FIELD(reason), .commands = KICK},
     {.name = "do-not-return",
      .type = OPTION_FLAG,
@@ -219,6 +247,8 @@ static int run_command(struct ctl *ctl, const struct option_words *words)
         return complain_of_arguments(command);
     if (!options_fit(&options, words, number, command->name))
         return CTL_USAGE;
+    if (number == COMMAND_INBOX_DROP && ctl->up_to == 0)
+        return complain_of_arguments(command);
     if (ctl->traceparent != NULL && !traceparent_valid(bytes_of_text(ctl->traceparent)))
         return usage_error(ctl->traceparent, "not a traceparent of W3C Trace Context");
     if (ctl->trace_id != NULL && !trace_id_valid(bytes_of_text(ctl->trace_id)))

@@ -121,6 +121,36 @@ void print_event(const struct ctl *ctl, const struct usher_backend_event *event)
     puts("}");
 }
 
+void print_stored_head(const struct ctl *ctl, uint32_t count, uint64_t bytes)
+{
+    if (ctl->json)
+        return;
+    printf("%" PRIu32 " stored, %" PRIu64 " bytes\n", count, bytes);
+    if (count > 0)
+        printf("%16s %-24s %-24s %8s %-19s %s\n", "MID", "FROM", "SERVICE", "BYTES", "TIME",
+               "EXPIRES");
+}
+
+void print_stored(const struct ctl *ctl, const struct usher_backend_stored *stored)
+{
+    char from[CELL_BYTES_MAX], service[CELL_BYTES_MAX];
+    char time_text[PRINT_TIME_BYTES_MAX], expires_text[PRINT_TIME_BYTES_MAX];
+    if (!ctl->json) {
+        printf("%16" PRIu64 " %-24s %-24s %8" PRIu32 " %-19s %s\n", stored->mid,
+               escaped(from, stored->from), escaped(service, stored->service),
+               stored->payload_bytes, print_time(time_text, stored->time_ms),
+               print_time(expires_text, stored->expires_ms));
+        return;
+    }
+    print_json_number(stdout, "{", "mid", stored->mid);
+    print_json_text(stdout, ",", "from", stored->from);
+    print_json_text(stdout, ",", "service", stored->service);
+    print_json_number(stdout, ",", "payload_bytes", stored->payload_bytes);
+    print_json_number(stdout, ",", "time_ms", stored->time_ms);
+    print_json_number(stdout, ",", "expires_ms", stored->expires_ms);
+    puts("}");
+}
+
 void print_room_head(const struct ctl *ctl)
 {
     if (!ctl->json)
@@ -196,6 +226,8 @@ void print_result(const struct ctl *ctl, const struct usher_backend_result *resu
         print_json_number(stdout, ",", "accepted", result->accepted);
         if (result->dropped > 0)
             print_json_number(stdout, ",", "dropped", result->dropped);
+        if (result->mid > 0)
+            print_json_number(stdout, ",", "mid", result->mid);
         fputs(",\"failures\":[", stdout);
         for (size_t i = 0; i < result->failure_count; i++) {
             print_json_text(stdout, i == 0 ? "{" : ",{", "user", result->failures[i].user);
@@ -210,6 +242,8 @@ void print_result(const struct ctl *ctl, const struct usher_backend_result *resu
         printf(", accepted by %" PRIu32, result->accepted);
     if (result->dropped > 0)
         printf(", dropped for %" PRIu32, result->dropped);
+    if (result->mid > 0)
+        printf(", stored as %" PRIu64, result->mid);
     putchar('\n');
     for (size_t i = 0; i < result->failure_count; i++)
         printf("%-20s %s\n", escaped(cell, result->failures[i].user),

@@ -24,6 +24,8 @@ void print_room_head(const struct ctl *ctl);
 void print_room(const struct ctl *ctl, const struct usher_backend_room *room);
 void print_member_head(const struct ctl *ctl);
 void print_member(const struct ctl *ctl, const struct usher_backend_room_member *member);
+void print_stored_head(const struct ctl *ctl, uint32_t count, uint64_t bytes);
+void print_stored(const struct ctl *ctl, const struct usher_backend_stored *stored);
 void print_number(const struct ctl *ctl, const char *name, uint64_t value);
 void print_result(const struct ctl *ctl, const struct usher_backend_result *result);
 

@@ -4,7 +4,7 @@
 import { get, lookingOnly, userPath } from "./api.js";
 import { askKick, askPush } from "./dialogs.js";
 import { Section, Table, el, fill, roomLink, setText } from "./dom.js";
-import { age, byName, count, time } from "./format.js";
+import { age, byName, bytes as size, count, time } from "./format.js";
 import { eventFields, eventWords, pastKind } from "./names.js";
 import { statePill, transportPill } from "./users.js";
 import { Trace } from "./trace.js";
@@ -15,6 +15,7 @@ export class User {
         this.user = user;
         this.title = user;
         this.session = null;
+        this.stored = { messages: 0, bytes: 0 };
         this.done = el("p", { class: "done", role: "status" });
         this.push = el(
             "button",
@@ -119,6 +120,7 @@ export class User {
             answer = { session: null, timeline: [], history: [] };
         }
         this.session = answer.session;
+        this.stored = answer.stored;
         this.showSession();
         this.showTimeline(answer.timeline || []);
         this.showPast(answer);
@@ -154,8 +156,18 @@ export class User {
         this.actions.hidden = !may || !this.session;
         this.looking.hidden = may || !this.session;
         setText(this.looking, lookingOnly("a kick or a push"));
+        const { messages, bytes } = this.stored;
+        const stored = [
+            el("dt", {}, "Stored"),
+            el("dd", {}, messages ? `${count(messages)} messages, ${size(bytes)}` : "none"),
+        ];
         if (!this.session) {
-            fill(this.list, el("dt", {}, "State"), el("dd", {}, statePill("no session")));
+            fill(
+                this.list,
+                el("dt", {}, "State"),
+                el("dd", {}, statePill("no session")),
+                ...stored,
+            );
             return;
         }
         const { state, epoch, since_ms, address, transport, client, inbox_messages } = this.session;
@@ -174,6 +186,7 @@ export class User {
         fill(
             this.list,
             rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+            ...stored,
         );
     }
 

@@ -62,7 +62,7 @@ export interface Welcome {
     /** How long the session waits for this client when its connection is lost. */
     resumeMs: number;
     /** Of stored messages. PARTIAL: some expired before they were here, or an operator dropped them.
-     * FRESH: the broker is of before stored messages. */
+     * FRESH: nothing is or was stored, or the broker is of before stored messages. */
     stored: WelcomeReplay;
     /** So many wait on the broker's disk, and follow. */
     storedMessages: number;

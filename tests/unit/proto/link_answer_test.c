@@ -442,6 +442,16 @@ static int add_failure(struct link_page *page)
     return link_page_failure(page, "ann", USHER__V1__RESULT__CODE__NOT_ONLINE);
 }
 
+static int add_stored(struct link_page *page)
+{
+    const struct stored_fields stored = {.mid = 1700000000001,
+                                         .service = filled(64),
+                                         .payload_bytes = 300,
+                                         .time_ms = 5,
+                                         .expires_ms = UINT32_MAX};
+    return link_page_stored(page, &stored);
+}
+
 /* With room for n there are n, with one byte less n - 1, and then nothing more, however short. */
 static void test_rooms(void **state)
 {
@@ -449,8 +459,8 @@ static void test_rooms(void **state)
         int (*add)(struct link_page *page);
         size_t left; /* of the room, for the end of the list */
     } kinds[] = {
-        {add_session, 0}, {add_event, 0}, {add_batch_event, 0},
-        {add_number, 0},  {add_line, 16}, {add_failure, 0},
+        {add_session, 0}, {add_event, 0},   {add_batch_event, 0}, {add_number, 0},
+        {add_line, 16},   {add_failure, 0}, {add_stored, 0},
     };
     for (size_t kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
         struct link_page one = {.room = 100000};
@@ -626,6 +636,42 @@ static void test_push(void **state)
         }
 }
 
+static void test_stored(void **state)
+{
+    for (size_t i = 0; i < NUMBERS; i++)
+        for (size_t rows = 0; rows < 3; rows++) {
+            struct buffer out = {0};
+            struct link_page page = {.room = SIZE_MAX};
+            for (size_t row = 0; row < rows; row++) {
+                const struct stored_fields stored = {.mid = numbers[i],
+                                                     .from = filled(row),
+                                                     .payload_bytes = (uint32_t)numbers[i],
+                                                     .time_ms = numbers[NUMBERS - 1 - i],
+                                                     .expires_ms = numbers[i]};
+                assert_int_equal(link_page_stored(&page, &stored), 0);
+            }
+            assert_int_equal(
+                link_result_stored(&out, &page, rows == 2, (uint32_t)numbers[i], numbers[i]), 0);
+            buffer_fini(&page.items);
+            Usher__V1__Result *read = take_result(&out, 0);
+            assert_int_equal(read->value_case, USHER__V1__RESULT__VALUE_STORED);
+            assert_int_equal(read->stored->more, rows == 2);
+            assert_int_equal(read->stored->count, (uint32_t)numbers[i]);
+            assert_true(read->stored->bytes == numbers[i]);
+            assert_int_equal(read->stored->n_messages, rows);
+            for (size_t row = 0; row < rows; row++) {
+                const Usher__V1__StoredInfo *info = read->stored->messages[row];
+                assert_true(info->mid == numbers[i]);
+                check_text(info->from, filled(row));
+                assert_string_equal(info->service, "");
+                assert_int_equal(info->payload_bytes, (uint32_t)numbers[i]);
+                assert_true(info->time_ms == numbers[NUMBERS - 1 - i]);
+                assert_true(info->expires_ms == numbers[i]);
+            }
+            drop_result(read);
+        }
+}
+
 /* --- Results ---------------------------------------------------------------------------------- */
 
 static Usher__V1__LinkAnswer *take_results(struct link_results *results, size_t bytes_max,
@@ -739,8 +785,9 @@ int main(void)
         cmocka_unit_test(test_sessions_room), cmocka_unit_test(test_codes),
         cmocka_unit_test(test_sessions),      cmocka_unit_test(test_event_lists),
         cmocka_unit_test(test_numbers),       cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_push),          cmocka_unit_test(test_results),
-        cmocka_unit_test(test_results_room),  cmocka_unit_test(test_answer_codes),
+        cmocka_unit_test(test_stored),        cmocka_unit_test(test_push),
+        cmocka_unit_test(test_results),       cmocka_unit_test(test_results_room),
+        cmocka_unit_test(test_answer_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
