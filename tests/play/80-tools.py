@@ -492,10 +492,11 @@ TABLES = {
             "key",
             "acks",
             "json",
+            "last-mid",
         },
         {
             "chat": set(),
-            "send": {"to", "delivered", "transient", "traceparent", "timeout"},
+            "send": {"to", "delivered", "transient", "keep-s", "tag", "traceparent", "timeout"},
             "call": {"service", "method", "traceparent", "timeout"},
             "listen": {"count", "timeout"},
         },
@@ -507,7 +508,7 @@ TABLES = {
             "find": set(),
             "count": set(),
             "kick": {"epoch", "reason", "do-not-return"},
-            "push": {"epoch", "transient", "traceparent"},
+            "push": {"epoch", "transient", "keep-s", "tag", "traceparent"},
             "push-all": {"transient", "traceparent"},
             "presence": {"after", "follow", "user"},
             "snapshot": set(),
@@ -515,6 +516,8 @@ TABLES = {
             "stats": set(),
             "rooms": set(),
             "room": set(),
+            "inbox": set(),
+            "inbox-drop": {"up-to"},
             "recorder": {"user"},
             "trace": {"seconds", "one-in", "trace-id"},
             "reload": set(),
@@ -544,6 +547,8 @@ TABLES = {
 WORDS = {
     "find": ["x"],
     "room": ["x"],
+    "inbox": ["x"],
+    "inbox-drop": ["x"],
     "kick": ["x"],
     "push": ["x", "text"],
     "push-all": ["text"],
@@ -562,6 +567,10 @@ NUMBERS = {
     "timeout",
     "ttl",
     "not-before",
+    "keep-s",
+    "tag",
+    "last-mid",
+    "up-to",
 }
 
 
