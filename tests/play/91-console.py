@@ -484,6 +484,7 @@ def check_unharmed(where):
 def scene_user():
     with console("user/alice") as world:
         browser.until(".facts", "online", "4 messages", "198.51.100.23:51544", "1836031541254")
+        browser.until(".facts", "Stored", "3 messages, 1.50 KiB")
         told = browser.text(".timeline .event-text").splitlines()
         check_equal(told[0], "a takeover was put off: too many from there", "the newest event")
         check_equal(told[-1], "logged in", "the oldest event")

@@ -117,7 +117,8 @@ export class User {
             if (error.kind !== "missing") {
                 throw error;
             }
-            answer = { session: null, timeline: [], history: [] };
+            const stored = { messages: 0, bytes: 0 };
+            answer = { session: null, timeline: [], stored, history: [] };
         }
         this.session = answer.session;
         this.stored = answer.stored;

@@ -513,6 +513,7 @@ class World:
             answer = {
                 "session": found[0],
                 "timeline": found[1],
+                "stored": {"messages": 3, "bytes": 1536} if past else {"messages": 0, "bytes": 0},
                 "history": past,
                 "history_more": False,
                 "history_first_ms": self.began_ms - 86400000,
