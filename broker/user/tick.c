@@ -16,8 +16,11 @@ static void expire(struct session *session, struct turn *turn)
 /* That his connection is lost could not be stored. */
 static void detach_again(struct session *session, struct turn *turn)
 {
+    struct change_note note;
+    bool noted = session_take_note(session, &note); /* before the change borrows of the details */
     change_detach(session, turn, session->loss_cause);
-    (void)session_take_note(session, &turn->change->note);
+    if (noted)
+        turn->change->note = note;
 }
 
 void user_tick(struct session *session, struct message *message, struct turn *turn)
