@@ -115,6 +115,27 @@ static void count_open(struct reactor *reactor, const struct conn *conn, uint64_
     reactor_count(reactor, listener_rows[conn->listener].open, n);
 }
 
+/* False: it cannot be watched. */
+static bool watch(struct reactor *reactor, const struct conn *conn)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                .data.u64 = conn_handle_of(reactor, conn)};
+    return epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, conn->fd, &event) == 0;
+}
+
+void conn_move_in(struct reactor *reactor, struct conn *conn, int fd, uint8_t listener,
+                  uint64_t owner, char *peer)
+{
+    const struct arrival arrival = {.fd = fd, .source = SOURCE_NONE, .listener = listener};
+    reset(reactor, conn, &arrival);
+    conn_name_peer(conn, peer);
+    conn->stranger = false; /* it is counted as one by what follows, if it is */
+    conn_set_owner(reactor, conn, owner);
+    count_open(reactor, conn, 1);
+    if (!watch(reactor, conn))
+        conn_read_again(reactor, conn); /* which finds out what is wrong with it */
+}
+
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
 {
     CHECK(arrival->full == 0);
@@ -131,9 +152,7 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
     deadline_enter(reactor, conn,
                    conn->state == CONN_SHAKING ? DEADLINE_HANDSHAKE : DEADLINE_LOGIN);
     count_open(reactor, conn, 1);
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                                .data.u64 = conn_handle_of(reactor, conn)};
-    if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, conn->fd, &event) != 0) {
+    if (!watch(reactor, conn)) {
         conn->dead = true;
         conn_close(reactor, conn);
     }

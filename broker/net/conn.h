@@ -135,6 +135,11 @@ size_t conn_input_bytes(const struct net_options *options);
 
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival); /* takes its fd and peer */
 
+/* From another process, into a slot that was claimed for it; takes fd and peer. It is counted as open
+ * already. */
+void conn_move_in(struct reactor *reactor, struct conn *conn, int fd, uint8_t listener,
+                  uint64_t owner, char *peer);
+
 /* The peer's address as net_address gives it; NULL: the socket has to be asked. Borrowed. */
 const char *conn_peer(const struct conn *conn);
 
@@ -202,6 +207,9 @@ void conn_read_again(struct reactor *reactor, struct conn *conn);
 int write_flush(struct net *net, unsigned block, conn_handle handle, struct conn *conn);
 
 void write_drop_pending(struct net *net, struct conn *conn);
+
+/* What waited for the socket in another process. 0 or -ENOBUFS. */
+int write_adopt(struct net *net, conn_handle handle, struct conn *conn, struct bytes waiting);
 
 /* --- wake.c: the write-side owner --- */
 

@@ -280,4 +280,46 @@ void net_wake_all(struct net *net);
 
 uint32_t net_count(struct net *net);
 
+/* --- moved.c: connections go over to another process; one thread, and no I/O threads
+ * --------------
+ */
+
+/* Joins the I/O threads; net_start goes on as if nothing had been. */
+void net_pause(struct net *net);
+
+/* Does what they were ordered to. False: there was nothing. */
+bool net_settle(struct net *net);
+
+/* The socket of a listener; -1: there is none. */
+int net_listen_fd(const struct net *net, enum listener_kind kind);
+
+/* One connection as it goes over. Bytes and text are borrowed. */
+struct net_moved {
+    conn_handle handle; /* the same on both sides */
+    uint64_t owner;     /* 0: unbound */
+    int fd;
+    uint8_t listener; /* enum listener_kind: where it came in */
+    bool welcomed;
+    uint32_t opened_ms, heard_ms; /* monotonic, which is the machine's; the low bits */
+    uint32_t unbound_bytes, early_bytes;
+    struct bytes carry;   /* read, and not yet a whole frame */
+    struct bytes pending; /* written, and not yet taken by the socket */
+    const char *peer;     /* its address, if the socket does not know it; else NULL */
+};
+typedef void net_move_each(void *context, const struct net_moved *moved);
+
+/* Calls `each` for those that can go, in rising order of their handles of each I/O thread; gives
+ * how many cannot: they end with this process. */
+size_t net_move_out(struct net *net, net_move_each *each, void *context);
+
+/* No connection has had a higher generation in its handle; and over there no other begins at a
+ * lower one, so that handles which somebody may still remember are nobody else's. Before
+ * net_move_in. */
+uint32_t net_generation(struct net *net);
+void net_begin_above(struct net *net, uint32_t generation);
+
+/* Before net_start, in that order. Takes its descriptor if it gives 0; -EINVAL: it cannot be so;
+ * -ENOMEM. */
+int net_move_in(struct net *net, const struct net_moved *moved);
+
 #endif

@@ -118,6 +118,7 @@ struct net {
     unsigned next_reactor;    /* owned by reactor 0 */
     unsigned started;
     uint32_t slots_max;
+    uint32_t generation_before; /* of all slots that are made */
     struct reactor reactors[NET_REACTORS_MAX];
 };
 
@@ -192,6 +193,9 @@ struct conn *slot_conn(struct reactor *reactor, uint32_t slot);
 
 /* NULL when the handle is stale. */
 struct conn *slot_find(struct net *net, conn_handle handle);
+
+/* That very one, above all that there were; those between are free. NULL without memory. */
+struct conn *slot_claim(struct reactor *reactor, uint32_t slot, uint32_t generation);
 
 /* I/O thread. A free one, NULL when there is none; and back, when nothing of it is used any more.
  */
@@ -313,5 +317,9 @@ void *reactor_run(void *argument);
 /* One round of the I/O thread's loop, on the calling thread: there may be no other. */
 void reactor_round(struct reactor *reactor, bool may_wait);
 void reactor_close(struct reactor *reactor);
+
+/* There is no thread: who was accepted and what was ordered, on the calling one. False: nothing was.
+ */
+bool reactor_settle(struct reactor *reactor);
 
 #endif

@@ -286,6 +286,22 @@ void reactor_round(struct reactor *reactor, bool may_wait)
     take_orders(reactor);
 }
 
+bool reactor_settle(struct reactor *reactor)
+{
+    struct net *net = reactor->net;
+    CHECK(off_thread(&reactor->mark));
+    lock_take(&reactor->adopt_lock);
+    bool any = reactor->adopted_count > 0;
+    lock_give(&reactor->adopt_lock);
+    any = any || atomic_load_explicit(&reactor->orders, memory_order_seq_cst) != NULL;
+    reactor->now_ms = env_monotonic_ms(net->options.env);
+    net->events.on_begin(net->events.context, reactor->thread, reactor->now_ms);
+    take_adopted(reactor);
+    take_orders(reactor);
+    (void)net->events.on_batch_end(net->events.context, reactor->thread);
+    return any;
+}
+
 void *reactor_run(void *argument)
 {
     struct reactor *reactor = argument;

@@ -37,15 +37,9 @@ bool handle_list_add(struct handle_list *list, conn_handle handle)
     return true;
 }
 
-struct conn *slot_take(struct reactor *reactor)
+/* One that has never been. */
+static struct conn *make(struct reactor *reactor)
 {
-    CHECK(on_io_thread(reactor));
-    if (reactor->first_free != 0) {
-        struct conn *conn = slot_conn(reactor, reactor->first_free - 1);
-        CHECK(conn->state == CONN_FREE && conn->slot == reactor->first_free - 1);
-        reactor->first_free = conn->next;
-        return conn;
-    }
     uint32_t slot = atomic_load_explicit(&reactor->slots_made, memory_order_relaxed);
     if (slot >= reactor->net->slots_max)
         return NULL;
@@ -60,7 +54,36 @@ struct conn *slot_take(struct reactor *reactor)
     struct conn *conn = slot_conn(reactor, slot);
     conn->slot = slot;
     conn->queue = DEADLINES;
-    atomic_store_explicit(&conn->generation, 1, memory_order_release);
+    atomic_store_explicit(&conn->generation, reactor->net->generation_before + 1,
+                          memory_order_release);
+    return conn;
+}
+
+struct conn *slot_take(struct reactor *reactor)
+{
+    CHECK(on_io_thread(reactor));
+    if (reactor->first_free == 0)
+        return make(reactor);
+    struct conn *conn = slot_conn(reactor, reactor->first_free - 1);
+    CHECK(conn->state == CONN_FREE && conn->slot == reactor->first_free - 1);
+    reactor->first_free = conn->next;
+    return conn;
+}
+
+static void put_free(struct reactor *reactor, struct conn *conn)
+{
+    conn->next = reactor->first_free;
+    reactor->first_free = conn->slot + 1;
+}
+
+struct conn *slot_claim(struct reactor *reactor, uint32_t slot, uint32_t generation)
+{
+    CHECK(on_io_thread(reactor) && slot >= reactor->slots_made);
+    struct conn *conn;
+    while ((conn = make(reactor)) != NULL && conn->slot < slot)
+        put_free(reactor, conn);
+    if (conn != NULL)
+        atomic_store_explicit(&conn->generation, generation, memory_order_release);
     return conn;
 }
 
@@ -71,6 +94,5 @@ void slot_give(struct reactor *reactor, struct conn *conn)
           conn->errand == NULL);
     CHECK(conn->queue == DEADLINES && !conn->stranger);
     atomic_fetch_add_explicit(&conn->generation, 1, memory_order_release);
-    conn->next = reactor->first_free;
-    reactor->first_free = conn->slot + 1;
+    put_free(reactor, conn);
 }

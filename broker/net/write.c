@@ -122,6 +122,16 @@ static void note_soft_limit(struct net *net, conn_handle handle, struct conn *co
         wake_order(net, handle, conn, ORDER_SLOW);
 }
 
+int write_adopt(struct net *net, conn_handle handle, struct conn *conn, struct bytes waiting)
+{
+    int error = keep(net, handle, conn, waiting.data, waiting.size);
+    if (error != 0)
+        return error;
+    atomic_store_explicit(&conn->wants_write, true, memory_order_seq_cst);
+    note_soft_limit(net, handle, conn);
+    return 0;
+}
+
 static int write_pending(struct net *net, unsigned block, conn_handle handle, struct conn *conn)
 {
     ssize_t done = push(net, block, conn, conn->pending + conn->pending_offset, waiting(conn));

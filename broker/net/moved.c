@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "net/carry.h"
+#include "net/private.h"
+
+/* Connections that go over to another process: what is more about each of them than its descriptor.
+ *
+ * There are no I/O threads then, so everything here is done for them. A connection keeps its handle
+ * over there, so whoever remembers it need not be told of another one. What its peer has sent is in
+ * its socket or in `carry`, what it has not been sent in `pending`: both go as bytes, and nothing
+ * else of what was said is anywhere. A new epoll tells at once of what can be read or written, so
+ * no edge is lost.
+ *
+ * Not all go: who is in a handshake or has one behind him, and whose login is being judged. They
+ * end with the process that they came to. */
+
+void net_pause(struct net *net)
+{
+    net_stop(net);
+    atomic_store_explicit(&net->stopping, false, memory_order_seq_cst);
+}
+
+bool net_settle(struct net *net)
+{
+    bool any = false;
+    CHECK(net->started == 0);
+    for (unsigned i = 0; i < net->options.reactors; i++)
+        any = reactor_settle(&net->reactors[i]) || any;
+    return any;
+}
+
+int net_listen_fd(const struct net *net, enum listener_kind kind)
+{
+    return net->listeners[kind].fd;
+}
+
+uint32_t net_generation(struct net *net)
+{
+    uint32_t most = 0;
+    CHECK(net->started == 0);
+    for (unsigned i = 0; i < net->options.reactors; i++) {
+        struct reactor *reactor = &net->reactors[i];
+        for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
+            uint32_t generation = atomic_load(&slot_conn(reactor, slot)->generation);
+            most = generation > most ? generation : most;
+        }
+    }
+    return most;
+}
+
+void net_begin_above(struct net *net, uint32_t generation)
+{
+    CHECK(net->started == 0 && net_count(net) == 0);
+    net->generation_before = generation;
+}
+
+/* --- out -------------------------------------------------------------------------------------- */
+
+static bool can_move(const struct conn *conn)
+{
+    const struct transport *transport = conn_transport(conn);
+    return conn->state == CONN_OPEN && conn->kept == NULL && conn->errand == NULL && !conn->dead &&
+           !conn->input_over && transport->handshake == NULL && !conn->forwards &&
+           atomic_load_explicit(&conn->orders, memory_order_relaxed) == 0 &&
+           conn->chunks_given == atomic_load_explicit(&conn->chunks_done, memory_order_relaxed);
+}
+
+static struct net_moved describe(struct reactor *reactor, struct conn *conn)
+{
+    return (struct net_moved){
+        .handle = conn_handle_of(reactor, conn),
+        .owner = conn->owner,
+        .fd = conn->fd,
+        .listener = conn->listener,
+        .welcomed = atomic_load_explicit(&conn->welcomed, memory_order_relaxed),
+        .opened_ms = conn->opened_ms,
+        .heard_ms = conn->heard_ms,
+        .unbound_bytes = conn->unbound_bytes,
+        .early_bytes = conn->early_bytes,
+        .carry = {conn->carry, carry_size(conn)},
+        .pending = {conn->pending != NULL ? conn->pending + conn->pending_offset : NULL,
+                    conn->pending_size - conn->pending_offset},
+        .peer = conn_peer(conn),
+    };
+}
+
+size_t net_move_out(struct net *net, net_move_each *each, void *context)
+{
+    size_t left = 0;
+    CHECK(net->started == 0);
+    for (unsigned i = 0; i < net->options.reactors; i++) {
+        struct reactor *reactor = &net->reactors[i];
+        for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
+            struct conn *conn = slot_conn(reactor, slot);
+            if (conn->state == CONN_FREE)
+                continue;
+            if (!can_move(conn)) {
+                left++;
+                continue;
+            }
+            const struct net_moved moved = describe(reactor, conn);
+            each(context, &moved);
+        }
+    }
+    return left;
+}
+
+/* --- in --------------------------------------------------------------------------------------- */
+
+/* It comes from another process, which is believed as little as a file would be. */
+static bool can_be(const struct net *net, const struct net_moved *moved)
+{
+    unsigned index = moved->handle >> 24 & 0xff;
+    if (index >= net->options.reactors || moved->listener >= LISTENERS || moved->fd < 0)
+        return false;
+    const struct reactor *reactor = &net->reactors[index];
+    const struct transport *transport = transports[listener_rows[moved->listener].transport];
+    return moved->handle >> 32 != 0 && ((uint32_t)moved->handle & 0xffffff) < net->slots_max &&
+           ((uint32_t)moved->handle & 0xffffff) >= reactor->slots_made &&
+           transport->handshake == NULL && moved->carry.size <= reactor->input_bytes - READ_BYTES &&
+           moved->pending.size <= UINT32_MAX / 2 && (moved->owner != 0 || !moved->welcomed);
+}
+
+static void fill(struct conn *conn, const struct net_moved *moved)
+{
+    conn->opened_ms = moved->opened_ms;
+    conn->heard_ms = moved->heard_ms;
+    conn->unbound_bytes = moved->unbound_bytes;
+    conn->early_bytes = moved->early_bytes;
+    atomic_store_explicit(&conn->welcomed, moved->welcomed, memory_order_relaxed);
+}
+
+/* What it carries and what waits for it; and it is read without waiting for an edge, since a whole
+ * frame may be among that. 0 or -ENOMEM. */
+static int give_bytes(struct reactor *reactor, struct conn *conn, const struct net_moved *moved)
+{
+    int error = 0;
+    if (moved->pending.size > 0)
+        error = write_adopt(reactor->net, conn_handle_of(reactor, conn), conn, moved->pending);
+    if (error != 0 || moved->carry.size == 0)
+        return error;
+    carry_keep(reactor, conn, moved->carry);
+    if (conn->state == CONN_OPEN)
+        conn_read_again(reactor, conn);
+    return conn->state == CONN_OPEN ? 0 : -ENOMEM;
+}
+
+int net_move_in(struct net *net, const struct net_moved *moved)
+{
+    CHECK(net->started == 0);
+    if (!can_be(net, moved))
+        return -EINVAL;
+    struct reactor *reactor = reactor_of(net, moved->handle);
+    char *peer = moved->peer != NULL ? strdup(moved->peer) : NULL;
+    struct conn *conn = NULL;
+    if (moved->peer == NULL || peer != NULL)
+        conn = slot_claim(reactor, (uint32_t)moved->handle & 0xffffff,
+                          (uint32_t)(moved->handle >> 32));
+    if (conn == NULL) {
+        free(peer);
+        return -ENOMEM;
+    }
+    reactor->now_ms = env_monotonic_ms(net->options.env);
+    atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);
+    conn_move_in(reactor, conn, moved->fd, moved->listener, moved->owner, peer);
+    fill(conn, moved);
+    deadline_enter(reactor, conn, moved->welcomed ? DEADLINE_SILENCE : DEADLINE_LOGIN);
+    return give_bytes(reactor, conn, moved);
+}
