@@ -571,7 +571,7 @@ void committer_drain(struct committer *committer)
     lock_give(&committer->lock);
 }
 
-void committer_close(struct committer *committer)
+void committer_pause(struct committer *committer)
 {
     lock_take(&committer->lock);
     committer->closing = true;
@@ -580,6 +580,12 @@ void committer_close(struct committer *committer)
     if (committer->started)
         pthread_join(committer->pthread, NULL);
     CHECK(!committer->started || committer->first == NULL);
+    committer->started = committer->closing = false;
+}
+
+void committer_close(struct committer *committer)
+{
+    committer_pause(committer);
     lock_destroy(&committer->lock);
     pthread_cond_destroy(&committer->more);
     pthread_cond_destroy(&committer->idle);

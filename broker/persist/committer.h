@@ -73,6 +73,9 @@ struct committer_look committer_look(struct committer *committer);
 
 /* Waits until nothing is queued or in progress. */
 void committer_drain(struct committer *committer);
+
+/* The same, and joins its thread; it can be started again. */
+void committer_pause(struct committer *committer);
 void committer_close(struct committer *committer);
 
 #endif

@@ -591,7 +591,7 @@ static void drop_window(struct change *change)
     free(change);
 }
 
-void queries_close(struct queries *queries)
+static void end_thread(struct queries *queries)
 {
     lock_take(&queries->lock);
     queries->closing = true;
@@ -599,6 +599,20 @@ void queries_close(struct queries *queries)
     pthread_cond_signal(&queries->more);
     if (queries->started)
         pthread_join(queries->pthread, NULL);
+    queries->started = false;
+}
+
+void queries_pause(struct queries *queries)
+{
+    end_thread(queries);
+    while (queries_step(queries)) /* what it had not come to */
+        continue;
+    queries->closing = false;
+}
+
+void queries_close(struct queries *queries)
+{
+    end_thread(queries);
     lock_take(&queries->lock);
     for (struct message *query; (query = take_next(queries)) != NULL;)
         message_destroy(query);

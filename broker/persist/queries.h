@@ -57,6 +57,9 @@ void queries_window(struct queries *queries, struct change *change);
  * queries_close. Who waits for one stays held. */
 void queries_halt(struct queries *queries);
 
+/* Joins its thread when nothing waits any more; it can be started again. */
+void queries_pause(struct queries *queries);
+
 /* Joins its thread; what waits is not answered any more. */
 void queries_close(struct queries *queries);
 

@@ -139,7 +139,7 @@ uint64_t clock_beats(const struct clock *clock)
     return atomic_load_explicit(&clock->beats, memory_order_relaxed);
 }
 
-void clock_close(struct clock *clock)
+void clock_pause(struct clock *clock)
 {
     lock_take(&clock->lock);
     clock->closing = true;
@@ -147,6 +147,12 @@ void clock_close(struct clock *clock)
     pthread_cond_signal(&clock->changed);
     if (clock->started)
         pthread_join(clock->pthread, NULL);
+    clock->started = clock->closing = false;
+}
+
+void clock_close(struct clock *clock)
+{
+    clock_pause(clock);
     if (clock->options.awake != NULL)
         awake_rest(clock->options.awake);
     timers_destroy(clock->timers);

@@ -39,6 +39,9 @@ void clock_step(struct clock *clock);
  * own turn. */
 void clock_set(struct clock *clock, actor_handle actor, uint64_t due_ms);
 
+/* Joins its thread: it stands still until it is started again. */
+void clock_pause(struct clock *clock);
+
 /* Joins its thread. */
 void clock_close(struct clock *clock);
 

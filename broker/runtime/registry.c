@@ -53,6 +53,7 @@ struct registry {
     size_t actor_bytes;
     size_t state_bytes;
     uint32_t capacity;
+    uint32_t generation_before; /* of all slots: where they begin, even */
     /* shared: written under free_lock, read by anyone */
     _Atomic(uint8_t *) *chunks;
     _Atomic uint32_t slots_made;
@@ -263,7 +264,7 @@ static bool add_chunk(struct registry *registry, uint32_t chunk)
     for (uint32_t i = 0; i < CHUNK_ACTORS; i++) {
         struct actor *actor = (struct actor *)(memory + i * registry->actor_bytes);
         mailbox_init(&actor->mailbox);
-        atomic_init(&actor->generation, 0);
+        atomic_init(&actor->generation, registry->generation_before);
         atomic_init(&actor->running, false);
     }
     atomic_store_explicit(&registry->chunks[chunk], memory, memory_order_release);
@@ -329,6 +330,28 @@ static actor_handle settle(struct registry *registry, struct shard *shard, uint3
     return (uint64_t)generation << 32 | slot;
 }
 
+/* The same in a slot that was taken, which is given back when another one has the name. */
+static actor_handle settle_in(struct registry *registry, uint32_t slot, const void *name,
+                              size_t size, const struct behaviour *behaviour)
+{
+    actor_handle handle = 0;
+    char *copy = malloc(size + 1);
+    if (copy != NULL) {
+        memcpy(copy, name, size);
+        copy[size] = '\0';
+        uint32_t hash = hash_name(registry, name, size);
+        struct shard *shard = shard_of(registry, hash);
+        lock_take(&shard->lock);
+        handle = settle(registry, shard, hash, copy, slot, behaviour);
+        lock_give(&shard->lock);
+    }
+    if (handle == 0 || actor_slot(handle) != slot) {
+        free(copy);
+        give_slot(registry, slot);
+    }
+    return handle;
+}
+
 actor_handle registry_claim(struct registry *registry, const void *name, size_t size,
                             const struct behaviour *behaviour)
 {
@@ -337,25 +360,64 @@ actor_handle registry_claim(struct registry *registry, const void *name, size_t 
     actor_handle handle = registry_find(registry, name, size);
     if (handle != 0)
         return handle;
-    char *copy = malloc(size + 1);
-    uint32_t taken = copy != NULL ? take_slot(registry) : 0;
-    if (taken == 0) {
-        free(copy);
-        /* The last slot may have gone to the same name meanwhile. */
+    uint32_t taken = take_slot(registry);
+    if (taken == 0) /* the last slot may have gone to the same name meanwhile */
         return registry_find(registry, name, size);
+    return settle_in(registry, taken - 1, name, size, behaviour);
+}
+
+/* --- from another process --------------------------------------------------------------------- */
+
+uint32_t registry_generation(struct registry *registry)
+{
+    uint32_t most = registry->generation_before;
+    uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_acquire);
+    for (uint32_t slot = 0; slot < made; slot++) {
+        uint32_t generation = atomic_load_explicit(&registry_actor(registry, slot)->generation,
+                                                   memory_order_relaxed);
+        most = generation > most ? generation : most;
     }
-    memcpy(copy, name, size);
-    copy[size] = '\0';
-    uint32_t hash = hash_name(registry, name, size);
-    struct shard *shard = shard_of(registry, hash);
-    lock_take(&shard->lock);
-    handle = settle(registry, shard, hash, copy, taken - 1, behaviour);
-    lock_give(&shard->lock);
-    if (handle == 0 || actor_slot(handle) != taken - 1) {
-        free(copy);
-        give_slot(registry, taken - 1);
+    return most;
+}
+
+void registry_begin_above(struct registry *registry, uint32_t generation)
+{
+    CHECK(atomic_load(&registry->slots_made) == 0);
+    registry->generation_before = generation + generation % 2;
+}
+
+/* That slot, when all below it are made; those that are made on the way are free. False: it cannot
+ * be had. */
+static bool take_that_slot(struct registry *registry, uint32_t slot)
+{
+    while (atomic_load_explicit(&registry->slots_made, memory_order_relaxed) <= slot) {
+        uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_relaxed);
+        lock_take(&registry->free_lock);
+        bool there = made % CHUNK_ACTORS != 0 || add_chunk(registry, made / CHUNK_ACTORS);
+        lock_give(&registry->free_lock);
+        if (!there)
+            return false;
+        atomic_store_explicit(&registry->slots_made, made + 1, memory_order_release);
+        if (made < slot)
+            give_slot(registry, made);
     }
-    return handle;
+    return true;
+}
+
+int registry_place(struct registry *registry, actor_handle handle, const void *name, size_t size,
+                   const struct behaviour *behaviour)
+{
+    uint32_t slot = actor_slot(handle);
+    bool can_be = actor_generation(handle) % 2 == 1 && slot < registry->capacity &&
+                  slot >= atomic_load(&registry->slots_made) && size > 0 &&
+                  size <= REGISTRY_NAME_BYTES_MAX && registry_find(registry, name, size) == 0;
+    if (!can_be)
+        return -EINVAL;
+    if (!take_that_slot(registry, slot))
+        return -ENOMEM;
+    atomic_store_explicit(&registry_actor(registry, slot)->generation, actor_generation(handle) - 1,
+                          memory_order_relaxed);
+    return settle_in(registry, slot, name, size, behaviour) == handle ? 0 : -ENOMEM;
 }
 
 /* Under the shard's lock. */

@@ -29,6 +29,17 @@ actor_handle registry_find(struct registry *registry, const void *name, size_t s
 actor_handle registry_claim(struct registry *registry, const void *name, size_t size,
                             const struct behaviour *behaviour);
 
+/* No slot has had a higher generation. And of a registry in which no actor has been yet: no slot
+ * begins at one that is not above that, so that handles of an earlier process are nobody's. One
+ * thread. */
+uint32_t registry_generation(struct registry *registry);
+void registry_begin_above(struct registry *registry, uint32_t generation);
+
+/* Makes the actor that had this very handle in another process; those before have lower slots. 0;
+ * -EINVAL: it cannot be; -ENOMEM. One thread. */
+int registry_place(struct registry *registry, actor_handle handle, const void *name, size_t size,
+                   const struct behaviour *behaviour);
+
 /* Walks the actors of that kind, or all of them (REGISTRY_ALL_KINDS): *cursor starts at 0; gives 0
  * at the end. Actors that come or go meanwhile may be missed or seen, but never taken for others:
  * whoever has the handle is of that kind. */

@@ -385,6 +385,7 @@ int scheduler_start(struct scheduler *scheduler, unsigned count,
                     void (*prepare)(void *context, struct runner *runner, unsigned worker))
 {
     CHECK(scheduler->worker_count == 0);
+    atomic_store_explicit(&scheduler->stopping, false, memory_order_seq_cst);
     scheduler->workers = calloc(count, sizeof(*scheduler->workers));
     if (scheduler->workers == NULL)
         return -ENOMEM;

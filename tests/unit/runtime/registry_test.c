@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/registry.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -324,6 +325,62 @@ static void an_actor_may_end_before_its_claim_returns(void **state)
     registry_destroy(registry);
 }
 
+/* As they were in an earlier process, and nobody else gets a handle that anybody had there. */
+static void actors_of_an_earlier_process_keep_their_handles(void **state)
+{
+    struct registry *before = create(2000);
+    actor_handle old[1200];
+    char name[16];
+    for (unsigned i = 0; i < 1200; i++) {
+        snprintf(name, sizeof(name), "a%u", i);
+        old[i] = claim(before, name);
+    }
+    for (unsigned i = 0; i < 1200; i += 2)
+        release(before, actor_slot(old[i]));
+    old[0] = claim(before, "again"); /* the second life of a slot */
+    struct registry *after = create(2000);
+    registry_begin_above(after, registry_generation(before));
+    unsigned placed = 0;
+    for (uint32_t slot = 0; slot < 1200; slot++) {
+        actor_handle handle = registry_at(before, slot);
+        if (handle == 0)
+            continue;
+        const char *called = registry_actor(before, slot)->name;
+        assert_int_equal(registry_place(after, handle, called, strlen(called), &nothing), 0);
+        assert_int_equal(find(after, called), handle);
+        placed++;
+    }
+    assert_int_equal(registry_count(after), 601);
+    assert_int_equal(placed, 601);
+    for (unsigned i = 0; i < 1399; i++) {
+        snprintf(name, sizeof(name), "new%u", i);
+        actor_handle handle = claim(after, name);
+        assert_int_not_equal(handle, 0);
+        for (unsigned k = 0; k < 1200; k += 7)
+            assert_int_not_equal(handle, old[k]);
+        assert_true(actor_generation(handle) > registry_generation(before));
+    }
+    assert_int_equal(claim(after, "one too many"), 0);
+    registry_destroy(before);
+    registry_destroy(after);
+}
+
+static void what_cannot_be_is_not_placed(void **state)
+{
+    struct registry *registry = create(10);
+    const actor_handle ann = UINT64_C(3) << 32 | 4;
+    assert_int_equal(registry_place(registry, UINT64_C(2) << 32 | 4, "ann", 3, &nothing), -EINVAL);
+    assert_int_equal(registry_place(registry, UINT64_C(3) << 32 | 10, "ann", 3, &nothing), -EINVAL);
+    assert_int_equal(registry_place(registry, ann, "", 0, &nothing), -EINVAL);
+    assert_int_equal(registry_place(registry, ann, "ann", 3, &nothing), 0);
+    assert_int_equal(registry_place(registry, ann, "bob", 3, &nothing), -EINVAL);
+    assert_int_equal(registry_place(registry, ann + 1, "ann", 3, &nothing), -EINVAL);
+    assert_int_equal(registry_place(registry, ann - 1, "bob", 3, &nothing), -EINVAL);
+    assert_int_equal(registry_count(registry), 1);
+    assert_int_equal(find(registry, "ann"), ann);
+    registry_destroy(registry);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +396,8 @@ int main(void)
         cmocka_unit_test(it_agrees_with_a_model),
         cmocka_unit_test(destroying_drops_the_mail),
         cmocka_unit_test(an_actor_may_end_before_its_claim_returns),
+        cmocka_unit_test(actors_of_an_earlier_process_keep_their_handles),
+        cmocka_unit_test(what_cannot_be_is_not_placed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
