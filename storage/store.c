@@ -57,6 +57,11 @@ static bool history_is_usable(const struct history_record *record)
            record_text_fits(record->limit, STORE_LIMIT_BYTES_MAX);
 }
 
+int store_lock(const struct store *store)
+{
+    return store->ops->lock != NULL ? store->ops->lock(store) : -1;
+}
+
 const char *store_upgraded_from(const struct store *store)
 {
     return store->upgraded_from;

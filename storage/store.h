@@ -178,6 +178,8 @@ struct store_options {
     uint64_t history_max;     /* records of sessions, and a quarter as many of refusals; on disk as
                                * many as surely fit an eighth of the map, at most. 0: none */
     uint64_t history_age_ms;  /* older ones are dropped when others come; 0: never */
+    int lock; /* what store_lock gave in another process, which writes nothing any more
+               * when this one begins to; copied. 0: there is no such process */
 };
 
 struct store;
@@ -186,6 +188,10 @@ struct store;
  * schema version and the structure of the file, and every record's checksum as it is read.
  * 0 gives *store. Beside the errors above: -EACCES, -ENOTDIR, -EINVAL for bad options. */
 int store_open_lmdb(struct store **store, const struct store_options *options, char *error);
+
+/* What keeps others from the store, to be given to a process that takes over from this one: with it
+ * that process may open the store beside this one. Borrowed; -1: there is no such thing. */
+int store_lock(const struct store *store);
 
 /* The schema that the store had before it was opened, when that was an older one; else NULL. */
 const char *store_upgraded_from(const struct store *store);

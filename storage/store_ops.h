@@ -22,7 +22,8 @@ struct store_query {
 
 struct store_ops {
     void (*close)(struct store *store);
-    int (*look)(struct store *store); /* NULL: there are no files */
+    int (*lock)(const struct store *store); /* NULL: there are no files */
+    int (*look)(struct store *store);       /* the same */
     int (*begin)(struct store *store);
     int (*put_session)(struct store *store, const char *user, const struct session_record *record);
     int (*delete_session)(struct store *store, const char *user);

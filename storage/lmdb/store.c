@@ -2,6 +2,7 @@
 #include "lmdb/private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -45,8 +46,14 @@ static void lmdb_close(struct store *base)
     free(store);
 }
 
+static int lmdb_lock(const struct store *base)
+{
+    return ((const struct lmdb_store *)base)->lock_file;
+}
+
 static const struct store_ops lmdb_ops = {
     .close = lmdb_close,
+    .lock = lmdb_lock,
     .look = lmdb_look,
     .begin = lmdb_begin,
     .put_session = lmdb_put_session,
@@ -132,14 +139,16 @@ static int shared_lock_init(pthread_rwlock_t *lock)
     return -code;
 }
 
-static int folder_open(struct lmdb_store *store, char *error)
+static int folder_open(struct lmdb_store *store, int lock, char *error)
 {
     int result = folder_make(store->path, error);
     if (result < 0)
         return result;
-    store->lock_file = folder_lock(store->path, error);
+    store->lock_file =
+        lock != 0 ? fcntl(lock, F_DUPFD_CLOEXEC, 0) : folder_lock(store->path, error);
     if (store->lock_file < 0)
-        return store->lock_file;
+        return lock == 0 ? store->lock_file
+                         : store_explain(error, -EBADF, "the lock that was handed over is none");
     result = lmdb_file_open(store, true, error);
     if (result < 0)
         (void)close(store->lock_file);
@@ -155,7 +164,7 @@ int store_open_lmdb(struct store **out, const struct store_options *options, cha
     if (result == 0)
         result = shared_lock_init(&store->lock);
     if (result == 0) {
-        result = folder_open(store, error);
+        result = folder_open(store, options->lock, error);
         if (result < 0)
             pthread_rwlock_destroy(&store->lock);
     }

@@ -1041,11 +1041,58 @@ static void a_hundred_thousand_sessions(void **state)
                   (double)data_bytes(fixture) / (1 << 20), opened * 1000, listed * 1000, touched);
 }
 
+/* In another process, which is given a lock or is not: its exit code. */
+static int open_elsewhere(struct fixture *fixture, int lock, bool writes)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        struct store_options options = fixture->options;
+        struct store *store;
+        struct store_position position = {0};
+        options.lock = lock;
+        int result = store_open_lmdb(&store, &options, NULL);
+        if (result < 0)
+            _exit(-result);
+        if (store_position(store, &position) != 0 || position.sessions != 3)
+            _exit(1);
+        if (writes && login_try(store, "child", position.epoch_last + 1) != 0)
+            _exit(2);
+        store_close(store);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* Who takes over from us may have it open beside us, and nobody else; and if it does not take over, we
+ * go on with whatever it has stored. */
+static void who_has_the_lock_may_come_in(void **state)
+{
+    struct fixture *fixture = *state;
+    logins(fixture->store, 0, 3, 1);
+    int lock = store_lock(fixture->store);
+    assert_true(lock > 0);
+    assert_int_equal(open_elsewhere(fixture, 0, false), EBUSY);
+    assert_int_equal(open_elsewhere(fixture, 1 << 20, false), EBADF);
+    assert_int_equal(open_elsewhere(fixture, lock, false), 0);
+    assert_int_equal(open_elsewhere(fixture, lock, true), 0);
+    assert_int_equal(open_elsewhere(fixture, 0, false), EBUSY);
+    struct store_position position;
+    assert_int_equal(store_position(fixture->store, &position), 0);
+    assert_int_equal(position.sessions, 4);
+    assert_int_equal(login_try(fixture->store, "parent", position.epoch_last + 1), 0);
+    assert_int_equal(store_position(fixture->store, &position), 0);
+    assert_int_equal(position.sessions, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TESTS(setup),
         CONTRACT_TEST(a_second_broker_is_refused, setup),
+        CONTRACT_TEST(who_has_the_lock_may_come_in, setup),
         CONTRACT_TEST(a_name_that_is_gone_is_noticed, setup),
         CONTRACT_TEST(parents_are_made_private, setup),
         CONTRACT_TEST(a_file_is_no_folder, setup),
