@@ -69,6 +69,7 @@ enum message_kind {
     /* to every actor */
     MESSAGE_TICK,
     MESSAGE_RESTORE,
+    MESSAGE_MOVED, /* from another process: see what its kind of actor makes of it */
     MESSAGE_STOP,
     MESSAGE_TRACE, /* to a user; see tracing.h */
     MESSAGE_KINDS

@@ -227,15 +227,6 @@ static void welcome(struct session *session, struct turn *turn, uint64_t id, uin
     output_send(session, turn, offset);
 }
 
-/* Of the address that the session has now. */
-static void hold_source(struct session *session, struct turn *turn)
-{
-    struct source_rate *before = session->source;
-    session->source =
-        source_rates_enter(turn->settings->source_rates, bytes_of_text(session_address(session)));
-    source_rates_leave(turn->settings->source_rates, before);
-}
-
 static void bind(struct session *session, struct turn *turn, uint64_t conn)
 {
     CHECK(conn != 0);
@@ -291,7 +282,7 @@ void attach_committed(struct session *session, struct change *change, struct tur
     session_set_details(session, attach->address, attach->client);
     session->listener = attach->listener;
     session_set_rooms(session, attach_rooms(attach));
-    hold_source(session, turn);
+    session_hold_source(session, turn);
     bind(session, turn, attach->conn);
     delivery_drop_done(session, change->last_mid);
     delivery_renumber(session, 1);
@@ -322,7 +313,7 @@ void attach_resume_committed(struct session *session, struct change *change, str
     client[sizeof(client) - 1] = '\0';
     session_set_details(session, resume->address, client);
     session->listener = resume->listener;
-    hold_source(session, turn);
+    session_hold_source(session, turn);
     bind(session, turn, resume->conn);
     if (session->unnumbered) {
         /* The process that counted is gone. What the client has keeps its numbers, and nothing is

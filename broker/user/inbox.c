@@ -388,6 +388,7 @@ static void look_at(const struct record *record, struct kept_message *kept)
         .sent = record->flags & SENT,
         .name = {record->bytes, record->name_size},
         .payload = {record->bytes + record->name_size, record->payload_size},
+        .held = held,
     };
     if (held != NULL) {
         kept->name = deliver_name(held);
@@ -442,6 +443,12 @@ struct deliver_message *inbox_sent(struct inbox *inbox)
     inbox->waiting--;
     record->flags |= SENT;
     return held_by(record);
+}
+
+void inbox_seen(struct inbox *inbox, uint32_t unseen)
+{
+    CHECK(unseen <= inbox->waiting);
+    inbox->unseen = unseen;
 }
 
 void inbox_rewind(struct inbox *inbox)

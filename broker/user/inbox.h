@@ -47,6 +47,7 @@ struct kept_message {
     uint64_t mid;                      /* of a stored one, whose arrived_ms is 0; 0: it is none */
     bool from_service, redelivered, sent;
     struct bytes name, payload, traceparent;
+    const struct deliver_message *held; /* the message itself, where it is held; NULL: it is not */
 };
 
 /* Whether it takes one more. Services have a part that nobody else can fill. Of the players' part
@@ -77,6 +78,10 @@ bool inbox_next(const struct inbox *inbox, struct kept_message *kept);
 
 /* That one was handed out, and stays. Gives the message that is held for it, borrowed, or NULL. */
 struct deliver_message *inbox_sent(struct inbox *inbox);
+
+/* Of those that wait only the newest so many were never handed to any connection. For one that was
+ * filled from another process. */
+void inbox_seen(struct inbox *inbox, uint32_t unseen);
 
 /* There is another connection: all wait for it. */
 void inbox_rewind(struct inbox *inbox);

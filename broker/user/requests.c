@@ -184,6 +184,16 @@ bool requests_expire(struct requests **out, uint64_t now_ms, struct request *exp
     return false;
 }
 
+const struct request *requests_next(const struct requests *requests, uint32_t *place)
+{
+    while (requests != NULL && *place < requests->size) {
+        const struct request *request = &requests->slots[(*place)++];
+        if (request->id != 0)
+            return request;
+    }
+    return NULL;
+}
+
 bool requests_take(struct requests **out, struct request *taken)
 {
     struct requests *requests = *out;

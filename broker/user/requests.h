@@ -37,6 +37,9 @@ uint64_t requests_due_ms(const struct requests *requests);
 /* Takes out one call whose deadline has passed. False: none. */
 bool requests_expire(struct requests **requests, uint64_t now_ms, struct request *expired);
 
+/* The next one of a walk that changes nothing; *place is 0 at first. NULL: no more. */
+const struct request *requests_next(const struct requests *requests, uint32_t *place);
+
 /* Takes out any one. False: none is left. */
 bool requests_take(struct requests **requests, struct request *taken);
 

@@ -112,6 +112,14 @@ bool session_may_join(const struct session *session, struct bytes room)
     return false;
 }
 
+void session_move_token_end(struct session *session, uint64_t ends_ms)
+{
+    if (session->details != NULL)
+        session->details->token_ends_ms = ends_ms;
+    else
+        make_details(session, ends_ms, "", "", (struct bytes){0});
+}
+
 void session_set_token_end(struct session *session, const struct turn *turn, uint64_t unix_ms)
 {
     uint64_t ends_ms = 0;
@@ -120,10 +128,7 @@ void session_set_token_end(struct session *session, const struct turn *turn, uin
         ends_ms = left_ms < LIFE_MS_MAX ? turn->now_ms + left_ms : turn->now_ms + LIFE_MS_MAX;
         ends_ms = ends_ms > 0 ? ends_ms : 1;
     }
-    if (session->details != NULL)
-        session->details->token_ends_ms = ends_ms;
-    else
-        make_details(session, ends_ms, "", "", (struct bytes){0});
+    session_move_token_end(session, ends_ms);
 }
 
 uint64_t session_token_end(const struct session *session, const struct turn *turn)
@@ -215,6 +220,14 @@ void session_clear(struct session *session, struct turn *turn)
     shelf_clear(session, turn);
     company_clear(session);
     *session = (struct session){0};
+}
+
+void session_hold_source(struct session *session, struct turn *turn)
+{
+    struct source_rate *before = session->source;
+    session->source =
+        source_rates_enter(turn->settings->source_rates, bytes_of_text(session_address(session)));
+    source_rates_leave(turn->settings->source_rates, before);
 }
 
 enum { TIMER_STEP_FROM_MS = 1000, TIMER_STEP_MS = 50 };

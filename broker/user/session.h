@@ -91,6 +91,9 @@ bool session_may_join(const struct session *session, struct bytes room);
 void session_set_token_end(struct session *session, const struct turn *turn, uint64_t unix_ms);
 uint64_t session_token_end(const struct session *session, const struct turn *turn);
 
+/* As it was held in another process. */
+void session_move_token_end(struct session *session, uint64_t ends_ms);
+
 /* For how long the session may still be, in ms; UINT64_MAX: auth.session_ends does not end it. */
 uint64_t session_token_left_ms(const struct session *session, const struct turn *turn);
 
@@ -107,6 +110,9 @@ uint32_t session_logout_wait_ms(const struct session *session, const struct turn
 
 /* Frees what hangs off it; the session is zeroed. Inbox messages are reported UNDELIVERED. */
 void session_clear(struct session *session, struct turn *turn);
+
+/* It counts for the source of the address that it has now, and no more for another. */
+void session_hold_source(struct session *session, struct turn *turn);
 
 /* Sets the tick that the session needs next. */
 void session_arm(struct session *session, struct turn *turn);

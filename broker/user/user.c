@@ -29,6 +29,7 @@ static user_handler *const handlers[MESSAGE_KINDS] = {
     [MESSAGE_WATCH_LIST] = user_watch_list,
     [MESSAGE_TICK] = user_tick,
     [MESSAGE_RESTORE] = user_restore,
+    [MESSAGE_MOVED] = user_moved,
     [MESSAGE_STOP] = user_stop,
     [MESSAGE_TRACE] = user_trace,
     [MESSAGE_ROOM_INVITE] = user_room_invite,

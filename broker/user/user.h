@@ -4,6 +4,8 @@
 
 /* The behaviour of a user's actor. Pure: state, message and turn in, effects out. */
 
+#include "handover.pb-c.h"
+#include "proto/arena.h"
 #include "user/session.h"
 
 /* One message; takes it. */
@@ -13,13 +15,25 @@ void user_receive(struct session *session, struct message *message, struct turn 
  * is stored; the change itself stays the caller's. May ask for a window (CHANGE_WINDOW). */
 void user_committed(struct session *session, struct change *change, struct turn *turn);
 
+/* --- moved.c: a user goes over to another process ------------------------------------------------
+ */
+
+/* Appends his HandoverRecord with its length; between two turns of his. What is made on the way is
+ * in the arena. False: he cannot go now, or there is no memory. */
+bool user_move_out(const struct session *session, actor_handle self, const char *name,
+                   struct arena *arena, struct buffer *out);
+
+/* Over there: the message that makes him what he was, to be posted to an actor of that handle and
+ * name. `connected`: his connection has come over, too. NULL without memory. */
+struct message *user_move_in(const Usher__V1__HandoverUser *user, bool connected);
+
 /* --- the rows of the table: each takes its message ------------------------------------------- */
 typedef void user_handler(struct session *session, struct message *message, struct turn *turn);
 
 user_handler user_attach, user_resume, user_frames, user_more_frames, user_conn_end, user_writable,
     user_deliver, user_bundle, user_call_result, user_kick, user_result, user_tick, user_restore,
     user_stop, user_watched, user_watched_many, user_watch_list, user_room_state, user_room_bundle,
-    user_room_invite, user_room_expel, user_rooms_look;
+    user_room_invite, user_room_expel, user_rooms_look, user_moved;
 
 /* --- what a change means, when it was synced or refused: committed.c asks for these ----------- */
 
