@@ -357,16 +357,8 @@ static void copy_line(char *error, const struct handover_message *message)
             error[i] = ' ';
 }
 
-int handover_hear(struct handover *handover, enum handover_word word,
-                  struct handover_message *message, uint64_t until_ms, char *error)
+static int fail(struct handover_message *message, int failed, char *error)
 {
-    int failed = receive(handover, message, until_ms);
-    if (failed == 0 && message->word == word)
-        return 0;
-    if (failed == 0) {
-        close_all(message);
-        failed = message->word == HANDOVER_REFUSED ? -ECANCELED : -EPROTO;
-    }
     if (failed == -ECANCELED)
         copy_line(error, message);
     else
@@ -376,6 +368,27 @@ int handover_hear(struct handover *handover, enum handover_word word,
                  : failed == -EPROTO    ? "the other process has said something that cannot be"
                                         : strerror(-failed));
     return failed;
+}
+
+int handover_hear_some(struct handover *handover, struct handover_message *message,
+                       uint64_t until_ms, char *error)
+{
+    int failed = receive(handover, message, until_ms);
+    if (failed == 0 && message->word != HANDOVER_REFUSED)
+        return 0;
+    if (failed == 0)
+        close_all(message);
+    return fail(message, failed == 0 ? -ECANCELED : failed, error);
+}
+
+int handover_hear(struct handover *handover, enum handover_word word,
+                  struct handover_message *message, uint64_t until_ms, char *error)
+{
+    int failed = handover_hear_some(handover, message, until_ms, error);
+    if (failed != 0 || message->word == word)
+        return failed;
+    close_all(message);
+    return fail(message, -EPROTO, error);
 }
 
 void handover_refuse(struct handover *handover, const char *why)

@@ -79,6 +79,10 @@ int handover_say(struct handover *handover, const struct handover_message *messa
 int handover_hear(struct handover *handover, enum handover_word word,
                   struct handover_message *message, uint64_t until_ms, char *error);
 
+/* The next word, whichever it is but REFUSED. */
+int handover_hear_some(struct handover *handover, struct handover_message *message,
+                       uint64_t until_ms, char *error);
+
 /* A REFUSED with that line, as far as it can be said. */
 void handover_refuse(struct handover *handover, const char *why);
 

@@ -142,7 +142,8 @@ bool user_move_out(const struct session *session, actor_handle self, const char 
     struct bytes rooms = session_rooms(session);
     char text[STORE_ROOMS_BYTES_MAX + 1];
     session_check(session);
-    if (session->status == SESSION_NONE || session->unread.first != NULL || session->feeding)
+    if (session->status == SESSION_NONE || session->unread.first != NULL || session->feeding ||
+        session->company != NULL)
         return false;
     *bytes_put((uint8_t *)text, rooms) = '\0';
     describe(session, self, name, text, &user);

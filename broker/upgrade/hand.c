@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "upgrade/upgrade.h"
+
+/* The old side. Until the last word is said everything here can be taken back: the new process is
+ * ended, and with it what it was given is closed; this one has changed nothing meanwhile. The last
+ * word is one message that is written whole or not at all, so there is no moment at which two
+ * processes serve, or none can.
+ *
+ * The new one has its configuration read, its parts made and the store open before this one stands
+ * still: only what nobody can prepare is done in that time. */
+
+enum { PREPARE_MS = 20000, FREEZE_MS = 1000 };
+
+static uint64_t now_ms(const struct upgrade_parts *parts)
+{
+    /* The channel's deadlines are of the machine's clock, as the process may stand still. */
+    return env_monotonic_ms(parts->awake->machine);
+}
+
+static int say(struct handover *handover, struct handover_message *message, enum handover_word word,
+               uint64_t until_ms, char *error)
+{
+    message->word = (uint8_t)word;
+    int failed = handover_say(handover, message, until_ms);
+    if (failed != 0)
+        snprintf(error, HANDOVER_ERROR_BYTES, "nothing can be said to the new process: %s",
+                 strerror(-failed));
+    return failed;
+}
+
+/* The lock of the store and the sockets of listeners; the body has for each which it is. */
+static int give_gifts(const struct upgrade_parts *parts, struct handover *handover,
+                      struct handover_message *message, char *error)
+{
+    message->fd_count = 0;
+    message->size = 0;
+    int lock = store_lock(parts->store);
+    if (lock >= 0) {
+        message->fds[message->fd_count++] = lock;
+        message->body[message->size++] = LISTENERS;
+    }
+    for (unsigned kind = 0; kind < LISTENERS; kind++) {
+        int fd = net_listen_fd(parts->net, kind);
+        if (fd < 0)
+            continue;
+        message->fds[message->fd_count++] = fd;
+        message->body[message->size++] = (uint8_t)kind;
+    }
+    return say(handover, message, HANDOVER_DESCRIPTORS, now_ms(parts) + PREPARE_MS, error);
+}
+
+static int give_descriptors(struct handover *handover, struct handover_message *message,
+                            const struct upgrade_load *load, uint64_t until_ms, char *error)
+{
+    int failed = 0;
+    for (size_t at = 0; failed == 0 && at < load->fd_count; at += message->fd_count) {
+        size_t left = load->fd_count - at;
+        message->size = 0;
+        message->fd_count =
+            (uint16_t)(left < HANDOVER_DESCRIPTORS_MAX ? left : HANDOVER_DESCRIPTORS_MAX);
+        memcpy(message->fds, load->fds + at, message->fd_count * sizeof(int));
+        failed = say(handover, message, HANDOVER_DESCRIPTORS, until_ms, error);
+    }
+    return failed;
+}
+
+static int give_state(struct handover *handover, struct handover_message *message,
+                      const struct upgrade_load *load, uint64_t until_ms, char *error)
+{
+    int fd = handover_seal(load->records.data, load->records.size);
+    if (fd < 0) {
+        snprintf(error, HANDOVER_ERROR_BYTES, "cannot make a memfd: %s", strerror(-fd));
+        return fd;
+    }
+    message->fds[0] = fd;
+    message->fd_count = 1;
+    message->size = 0;
+    int failed = say(handover, message, HANDOVER_STATE, until_ms, error);
+    close(fd);
+    return failed;
+}
+
+/* While it is frozen. */
+static int give_all(const struct upgrade_parts *parts, struct handover *handover,
+                    struct handover_message *message, uint64_t until_ms,
+                    struct upgrade_report *report)
+{
+    struct upgrade_load load = {0};
+    int failed = upgrade_pack(parts, &load, report);
+    if (failed == 0)
+        failed = give_descriptors(handover, message, &load, until_ms, report->error);
+    if (failed == 0)
+        failed = give_state(handover, message, &load, until_ms, report->error);
+    upgrade_load_fini(&load);
+    if (failed == 0)
+        failed = handover_hear(handover, HANDOVER_READY, message, until_ms, report->error);
+    return failed;
+}
+
+/* True: the last word is said. */
+static bool freeze_and_give(const struct upgrade_parts *parts, struct handover *handover,
+                            struct handover_message *message, struct upgrade_report *report)
+{
+    const uint64_t began_ms = now_ms(parts);
+    const uint64_t until_ms = began_ms + FREEZE_MS;
+    int failed = upgrade_freeze(parts, env_monotonic_ms(parts->env) + FREEZE_MS / 2);
+    if (failed != 0) {
+        snprintf(report->error, sizeof(report->error), "the broker does not come to rest: %s",
+                 strerror(-failed));
+        CHECK(failed == -ETIMEDOUT); /* or it cannot go on either */
+        return false;
+    }
+    failed = give_all(parts, handover, message, until_ms, report);
+    report->frozen_ms = now_ms(parts) - began_ms;
+    message->fd_count = 0;
+    message->size = 0;
+    if (failed == 0 && say(handover, message, HANDOVER_GO, until_ms, report->error) == 0)
+        return true;
+    CHECK_DEBT(upgrade_thaw(parts) == 0, "threads that cannot be started again");
+    return false;
+}
+
+bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, char *const argv[],
+                       struct upgrade_report *report)
+{
+    struct handover *handover = NULL;
+    struct handover_message *message = calloc(1, sizeof(*message));
+    *report = (struct upgrade_report){0};
+    int failed =
+        message != NULL ? handover_start(&handover, program, argv, report->error) : -ENOMEM;
+    if (failed == 0)
+        failed = give_gifts(parts, handover, message, report->error);
+    if (failed == 0)
+        failed = handover_hear(handover, HANDOVER_HELLO, message, now_ms(parts) + PREPARE_MS,
+                               report->error);
+    report->process = handover != NULL ? handover_process(handover) : 0;
+    bool gone = failed == 0 && freeze_and_give(parts, handover, message, report);
+    free(message);
+    if (gone)
+        handover_close(handover);
+    else
+        handover_cancel(handover);
+    return gone;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/varint.h"
+#include "upgrade/upgrade.h"
+#include "user/user.h"
+
+/* Of records what they were of. Nobody else runs yet. What cannot be is refused, as bytes of a file
+ * would be: then the process before us goes on with what it has, and has lost nothing. */
+
+struct unpacking {
+    const struct upgrade_parts *parts;
+    const int *fds;
+    size_t fd_count, fd_used;
+    struct upgrade_report *report;
+    bool begun, ended;
+};
+
+static int refuse(struct unpacking *unpacking, int error, const char *what, uint64_t which)
+{
+    snprintf(unpacking->report->error, sizeof(unpacking->report->error), "%s %llu: %s", what,
+             (unsigned long long)which, strerror(-error));
+    return error;
+}
+
+static int take_node(struct unpacking *unpacking, const Usher__V1__HandoverNode *node)
+{
+    const struct upgrade_parts *parts = unpacking->parts;
+    struct settings *settings = parts->settings;
+    struct counters *counters = parts->counters;
+    struct store_position position;
+    int error = store_position(parts->store, &position);
+    if (error != 0)
+        return refuse(unpacking, error, "store", 0);
+    if (position.presence_last != node->presence_last || node->epoch_last < position.epoch_last)
+        return refuse(unpacking, -EUCLEAN, "the store is not at presence", node->presence_last);
+    if (unpacking->begun || node->io_threads != parts->io_threads ||
+        node->link_key.len != sizeof(settings->link_key) ||
+        strlen(node->boot) >= sizeof(settings->node_boot))
+        return refuse(unpacking, -EPROTO, "node of I/O threads", node->io_threads);
+    unpacking->begun = true;
+    atomic_store(&counters->presence_last, node->presence_last);
+    atomic_store(&counters->epoch_last, node->epoch_last);
+    atomic_store(&counters->call_last, node->call_last);
+    atomic_store(&counters->incarnation_last, node->incarnation_last);
+    atomic_store(&counters->link_last, node->link_last);
+    strcpy(settings->node_boot, node->boot);
+    memcpy(settings->link_key, node->link_key.data, sizeof(settings->link_key));
+    atomic_store(&parts->awake->lost_ns, node->lost_ns);
+    registry_begin_above(parts->registry, node->actor_generation);
+    net_begin_above(parts->net, node->conn_generation);
+    return 0;
+}
+
+static int take_conn(struct unpacking *unpacking, const Usher__V1__HandoverConn *conn)
+{
+    if (unpacking->fd_used == unpacking->fd_count)
+        return refuse(unpacking, -EPROTO, "no descriptor for connection", conn->handle);
+    const struct net_moved moved = {
+        .handle = conn->handle,
+        .owner = conn->owner,
+        .fd = unpacking->fds[unpacking->fd_used],
+        .listener = conn->listener < LISTENERS ? (uint8_t)conn->listener : LISTENERS,
+        .welcomed = conn->welcomed,
+        .opened_ms = conn->opened_ms,
+        .heard_ms = conn->heard_ms,
+        .unbound_bytes = conn->unbound_bytes,
+        .early_bytes = conn->early_bytes,
+        .carry = {conn->carry.data, conn->carry.len},
+        .pending = {conn->pending.data, conn->pending.len},
+        .peer = conn->peer[0] != '\0' ? conn->peer : NULL,
+    };
+    int error = net_move_in(unpacking->parts->net, &moved);
+    if (error != 0)
+        return refuse(unpacking, error, "connection", conn->handle);
+    unpacking->fd_used++;
+    unpacking->report->connections++;
+    return 0;
+}
+
+static int take_user(struct unpacking *unpacking, const Usher__V1__HandoverUser *user)
+{
+    const struct upgrade_parts *parts = unpacking->parts;
+    bool connected = user->conn != 0 && net_owner(parts->net, user->conn) == user->handle;
+    int error =
+        registry_place(parts->registry, user->handle, user->name, strlen(user->name), parts->user);
+    struct message *message = error == 0 ? user_move_in(user, connected) : NULL;
+    if (error == 0 && message == NULL)
+        error = -ENOMEM;
+    if (error == 0)
+        error = scheduler_post(parts->scheduler, parts->runner, user->handle, message);
+    if (error != 0)
+        return refuse(unpacking, error, "user with the handle", user->handle);
+    scheduler_run(parts->scheduler, parts->runner, SIZE_MAX);
+    unpacking->report->users++;
+    return 0;
+}
+
+static int take_end(struct unpacking *unpacking, const Usher__V1__HandoverEnd *end)
+{
+    const struct upgrade_report *report = unpacking->report;
+    unpacking->ended = true;
+    if (end->conns != report->connections || end->users != report->users ||
+        unpacking->fd_used != unpacking->fd_count)
+        return refuse(unpacking, -EPROTO, "not as many as said, users", end->users);
+    return 0;
+}
+
+static int take_record(struct unpacking *unpacking, const Usher__V1__HandoverRecord *record)
+{
+    if (unpacking->ended ||
+        (!unpacking->begun && record->body_case != USHER__V1__HANDOVER_RECORD__BODY_NODE))
+        return refuse(unpacking, -EPROTO, "out of order: a record of kind", record->body_case);
+    switch (record->body_case) {
+    case USHER__V1__HANDOVER_RECORD__BODY_NODE:
+        return take_node(unpacking, record->node);
+    case USHER__V1__HANDOVER_RECORD__BODY_CONN:
+        return take_conn(unpacking, record->conn);
+    case USHER__V1__HANDOVER_RECORD__BODY_USER:
+        return take_user(unpacking, record->user);
+    case USHER__V1__HANDOVER_RECORD__BODY_END:
+        return take_end(unpacking, record->end);
+    default:
+        return refuse(unpacking, -EPROTO, "a record of a kind that is not known",
+                      record->body_case);
+    }
+}
+
+/* The next one. Gives the bytes that it took, or -errno. */
+static int64_t take_next(struct unpacking *unpacking, struct bytes rest)
+{
+    uint64_t size = 0;
+    int head = varint_read(rest, &size);
+    if (head <= 0 || size > rest.size - (size_t)head)
+        return refuse(unpacking, -EPROTO, "the records are cut short, left", rest.size);
+    Usher__V1__HandoverRecord *record =
+        usher__v1__handover_record__unpack(NULL, (size_t)size, rest.data + head);
+    if (record == NULL)
+        return refuse(unpacking, -EPROTO, "a record that cannot be read, of bytes", size);
+    int error = take_record(unpacking, record);
+    usher__v1__handover_record__free_unpacked(record, NULL);
+    return error != 0 ? error : head + (int64_t)size;
+}
+
+int upgrade_unpack(const struct upgrade_parts *parts, struct bytes records, const int *fds,
+                   size_t fd_count, struct upgrade_report *report)
+{
+    struct unpacking unpacking = {
+        .parts = parts, .fds = fds, .fd_count = fd_count, .report = report};
+    parts->runner->now_ms = env_monotonic_ms(parts->env);
+    parts->runner->wall_ms = env_wall_ms(parts->env);
+    report->bytes = records.size;
+    while (records.size > 0) {
+        int64_t took = take_next(&unpacking, records);
+        if (took < 0)
+            return (int)took;
+        records = (struct bytes){records.data + took, records.size - (size_t)took};
+    }
+    return unpacking.ended
+               ? 0
+               : refuse(&unpacking, -EPROTO, "there is no end behind bytes", report->bytes);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/kinds.h"
+#include "proto/varint.h"
+#include "upgrade/upgrade.h"
+#include "user/user.h"
+
+/* Everything that a broker is, as records; while it is frozen, and nothing of it is changed by
+ * that.
+ *
+ * Actors and connections go in rising order of their slots, since that is how they are made over
+ * there. A connection that cannot go is not mentioned: its user finds out that it did not come. */
+
+enum { ARENA_BYTES = 4 * 1024 * 1024 };
+
+static int append(struct buffer *out, const Usher__V1__HandoverRecord *record)
+{
+    size_t size = usher__v1__handover_record__get_packed_size(record);
+    uint8_t *to = buffer_reserve(out, VARINT_BYTES_MAX + size);
+    if (to == NULL)
+        return -ENOMEM;
+    size_t head = varint_write(to, size);
+    out->size += head + usher__v1__handover_record__pack(record, to + head);
+    return 0;
+}
+
+static int pack_node(const struct upgrade_parts *parts, struct buffer *out)
+{
+    Usher__V1__HandoverNode node = USHER__V1__HANDOVER_NODE__INIT;
+    Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
+    struct settings *settings = parts->settings;
+    struct counters *counters = parts->counters;
+    node.version = USHER_VERSION;
+    node.presence_last = atomic_load(&counters->presence_last);
+    node.epoch_last = atomic_load(&counters->epoch_last);
+    node.call_last = atomic_load(&counters->call_last);
+    node.incarnation_last = atomic_load(&counters->incarnation_last);
+    node.link_last = atomic_load(&counters->link_last);
+    node.boot = settings->node_boot;
+    node.link_key =
+        (ProtobufCBinaryData){sizeof(settings->link_key), (uint8_t *)(uintptr_t)settings->link_key};
+    node.conn_generation = net_generation(parts->net);
+    node.actor_generation = registry_generation(parts->registry);
+    node.io_threads = parts->io_threads;
+    node.lost_ns = atomic_load(&parts->awake->lost_ns);
+    record.body_case = USHER__V1__HANDOVER_RECORD__BODY_NODE;
+    record.node = &node;
+    return append(out, &record);
+}
+
+/* --- connections ------------------------------------------------------------------------------ */
+
+struct packing {
+    struct upgrade_load *load;
+    int error;
+};
+
+static int add_descriptor(struct upgrade_load *load, int fd)
+{
+    if (load->fd_count == load->fd_capacity) {
+        size_t capacity = load->fd_capacity != 0 ? load->fd_capacity * 2 : 1024;
+        int *bigger = realloc(load->fds, capacity * sizeof(*bigger));
+        if (bigger == NULL)
+            return -ENOMEM;
+        load->fds = bigger;
+        load->fd_capacity = capacity;
+    }
+    load->fds[load->fd_count++] = fd;
+    return 0;
+}
+
+static ProtobufCBinaryData binary(struct bytes bytes)
+{
+    return (ProtobufCBinaryData){bytes.size, (uint8_t *)(uintptr_t)bytes.data};
+}
+
+static void pack_conn(void *context, const struct net_moved *moved)
+{
+    struct packing *packing = context;
+    Usher__V1__HandoverConn conn = USHER__V1__HANDOVER_CONN__INIT;
+    Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
+    if (packing->error != 0)
+        return;
+    conn.handle = moved->handle;
+    conn.owner = moved->owner;
+    conn.listener = moved->listener;
+    conn.welcomed = moved->welcomed;
+    conn.opened_ms = moved->opened_ms;
+    conn.heard_ms = moved->heard_ms;
+    conn.unbound_bytes = moved->unbound_bytes;
+    conn.early_bytes = moved->early_bytes;
+    conn.carry = binary(moved->carry);
+    conn.pending = binary(moved->pending);
+    conn.peer = (char *)(uintptr_t)(moved->peer != NULL ? moved->peer : "");
+    record.body_case = USHER__V1__HANDOVER_RECORD__BODY_CONN;
+    record.conn = &conn;
+    packing->error = append(&packing->load->records, &record);
+    if (packing->error == 0)
+        packing->error = add_descriptor(packing->load, moved->fd);
+}
+
+/* --- actors ----------------------------------------------------------------------------------- */
+
+static int refuse(struct upgrade_report *report, const struct actor *actor)
+{
+    snprintf(report->error, sizeof(report->error), "%s %s cannot be handed over now",
+             atomic_load(&actor->behaviour)->name, actor->name);
+    return -EBUSY;
+}
+
+static int pack_users(const struct upgrade_parts *parts, struct upgrade_load *load,
+                      struct upgrade_report *report)
+{
+    struct arena arena;
+    uint32_t cursor = 0;
+    actor_handle user;
+    int error = arena_init(&arena, ARENA_BYTES);
+    while (error == 0 && (user = registry_next(parts->registry, &cursor, KIND_USER)) != 0) {
+        struct actor *actor = registry_actor(parts->registry, actor_slot(user));
+        if (!user_move_out((const struct session *)actor->state, user, actor->name, &arena,
+                           &load->records))
+            error = refuse(report, actor);
+        report->users++;
+    }
+    arena_fini(&arena);
+    return error;
+}
+
+static int pack_end(struct upgrade_load *load, const struct upgrade_report *report)
+{
+    Usher__V1__HandoverEnd end = USHER__V1__HANDOVER_END__INIT;
+    Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
+    end.conns = load->fd_count;
+    end.users = report->users;
+    record.body_case = USHER__V1__HANDOVER_RECORD__BODY_END;
+    record.end = &end;
+    return append(&load->records, &record);
+}
+
+int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,
+                 struct upgrade_report *report)
+{
+    struct packing packing = {.load = load};
+    int error = pack_node(parts, &load->records);
+    if (error == 0) {
+        report->left = net_move_out(parts->net, pack_conn, &packing);
+        error = packing.error;
+    }
+    if (error == 0)
+        error = pack_users(parts, load, report);
+    if (error == 0)
+        error = pack_end(load, report);
+    report->connections = load->fd_count;
+    report->bytes = load->records.size;
+    if (error == -ENOMEM)
+        snprintf(report->error, sizeof(report->error),
+                 "there is no memory for what is handed over");
+    return error;
+}
+
+void upgrade_load_fini(struct upgrade_load *load)
+{
+    buffer_fini(&load->records);
+    free(load->fds);
+    *load = (struct upgrade_load){0};
+}

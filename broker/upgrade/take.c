@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "upgrade/upgrade.h"
+
+/* The new side. Until the last word nothing that clients see is touched: connections are put into
+ * epolls that nobody waits for, actors are made that nobody writes to. If that word does not come
+ * this process ends, and the kernel closes its copies. */
+
+enum { WAIT_MS = 60000 }; /* the old side ends us sooner */
+
+static uint64_t soon(void)
+{
+    return env_monotonic_ms(env_system()) + WAIT_MS;
+}
+
+int upgrade_take_gifts(struct handover *handover, struct upgrade_gifts *gifts, char *error)
+{
+    struct handover_message *message = calloc(1, sizeof(*message));
+    *gifts = (struct upgrade_gifts){0};
+    if (message == NULL)
+        return -ENOMEM;
+    int failed = handover_hear(handover, HANDOVER_DESCRIPTORS, message, soon(), error);
+    if (failed == 0 && message->size != message->fd_count)
+        failed = -EPROTO;
+    for (unsigned i = 0; failed == 0 && i < message->fd_count; i++) {
+        unsigned kind = message->body[i];
+        int *place = kind == LISTENERS  ? &gifts->lock
+                     : kind < LISTENERS ? &gifts->listeners[kind]
+                                        : NULL;
+        if (place == NULL || *place != 0)
+            failed = -EPROTO;
+        else
+            *place = message->fds[i];
+    }
+    free(message);
+    return failed;
+}
+
+/* --- what comes while the old one stands still -------------------------------------------------
+ */
+
+struct taking {
+    struct handover *handover;
+    struct handover_message *message;
+    int *fds;
+    size_t count;
+};
+
+static int keep_descriptors(struct taking *taking)
+{
+    const struct handover_message *message = taking->message;
+    int *bigger =
+        realloc(taking->fds, (taking->count + message->fd_count + 1) * sizeof(*taking->fds));
+    if (bigger == NULL)
+        return -ENOMEM;
+    taking->fds = bigger;
+    memcpy(bigger + taking->count, message->fds, message->fd_count * sizeof(int));
+    taking->count += message->fd_count;
+    return 0;
+}
+
+/* Descriptors until the state comes. */
+static int hear_all(struct taking *taking, char *error)
+{
+    int failed;
+    do {
+        failed = handover_hear_some(taking->handover, taking->message, soon(), error);
+        if (failed == 0 && taking->message->word == HANDOVER_DESCRIPTORS)
+            failed = keep_descriptors(taking);
+    } while (failed == 0 && taking->message->word == HANDOVER_DESCRIPTORS);
+    if (failed == 0 && (taking->message->word != HANDOVER_STATE || taking->message->fd_count != 1))
+        failed = -EPROTO;
+    return failed;
+}
+
+static int take_state(const struct upgrade_parts *parts, struct taking *taking,
+                      struct upgrade_report *report)
+{
+    const uint8_t *data;
+    size_t size;
+    int fd = taking->message->fds[0];
+    int failed = handover_map(fd, &data, &size);
+    if (failed == 0) {
+        failed =
+            upgrade_unpack(parts, (struct bytes){data, size}, taking->fds, taking->count, report);
+        handover_unmap(data, size);
+    }
+    close(fd);
+    return failed;
+}
+
+static int say(struct taking *taking, enum handover_word word)
+{
+    taking->message->word = (uint8_t)word;
+    taking->message->fd_count = 0;
+    taking->message->size = 0;
+    return handover_say(taking->handover, taking->message, soon());
+}
+
+int upgrade_take_over(const struct upgrade_parts *parts, struct handover *handover,
+                      struct upgrade_report *report)
+{
+    struct taking taking = {.handover = handover, .message = calloc(1, sizeof(*taking.message))};
+    *report = (struct upgrade_report){0};
+    int failed = taking.message != NULL ? say(&taking, HANDOVER_HELLO) : -ENOMEM;
+    if (failed == 0)
+        failed = hear_all(&taking, report->error);
+    if (failed == 0)
+        failed = take_state(parts, &taking, report);
+    if (failed == 0)
+        failed = say(&taking, HANDOVER_READY);
+    if (failed == 0)
+        failed = handover_hear(handover, HANDOVER_GO, taking.message, soon(), report->error);
+    if (failed != 0 && report->error[0] == '\0')
+        snprintf(report->error, sizeof(report->error), "%s", strerror(-failed));
+    if (failed != 0)
+        handover_refuse(handover, report->error);
+    free(taking.message);
+    free(taking.fds);
+    return failed;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef USHER_UPGRADE_UPGRADE_H
+#define USHER_UPGRADE_UPGRADE_H
+
+/* A broker that puts another process in its place: the old side (freeze.c, hand.c, out.c) and the
+ * new one (take.c, in.c). For the thread that makes the broker, and waits for signals. */
+
+#include "actors/turn.h"
+#include "base/awake.h"
+#include "base/listeners.h"
+#include "base/passage.h"
+#include "net/net.h"
+#include "persist/committer.h"
+#include "persist/queries.h"
+#include "process/handover.h"
+#include "runtime/clock.h"
+#include "runtime/scheduler.h"
+#include "storage/store.h"
+
+/* What is handed over, or filled. All of it outlives the hand-over. */
+struct upgrade_parts {
+    const struct env *env;
+    struct awake *awake;
+    struct log *log;
+    struct store *store;
+    struct registry *registry;
+    struct scheduler *scheduler;
+    struct clock *clock;
+    struct committer *committer;
+    struct queries *queries;
+    struct net *net;
+    struct settings *settings;
+    struct counters *counters;
+    struct passage *passage; /* of whoever brings work and is no I/O thread */
+    struct runner *runner;   /* of the first I/O thread, for turns while there is none */
+    unsigned io_threads, workers;
+    void (*prepare)(void *context, struct runner *runner, unsigned worker); /* of a worker */
+    const struct behaviour *user;
+};
+
+/* How it went, for people. */
+struct upgrade_report {
+    uint64_t users, connections, left, bytes;
+    uint64_t frozen_ms;
+    int64_t process; /* the number of the new one */
+    char error[HANDOVER_ERROR_BYTES];
+};
+
+/* --- the old process ---------------------------------------------------------------------------
+ */
+
+/* Stops everything that could change something and runs until nothing is left to run. 0;
+ * -ETIMEDOUT: it does not come to rest, and goes on. */
+int upgrade_freeze(const struct upgrade_parts *parts, uint64_t until_ms);
+
+/* It goes on as if nothing had been. 0 or -errno: a thread cannot be started, and the process
+ * cannot go on. */
+int upgrade_thaw(const struct upgrade_parts *parts);
+
+/* Everything, appended as records. 0; -EBUSY: something cannot go now, the report says what;
+ * -ENOMEM. The descriptors of the connections are in the order of their records. */
+struct upgrade_load {
+    struct buffer records;
+    int *fds;
+    size_t fd_count, fd_capacity;
+};
+int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,
+                 struct upgrade_report *report);
+void upgrade_load_fini(struct upgrade_load *load);
+
+/* Starts the program with these arguments and gives it all; true: it has, and this process has
+ * nothing any more and is to end at once. False: this one goes on, and the report says why. */
+bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, char *const argv[],
+                       struct upgrade_report *report);
+
+/* --- the new process ---------------------------------------------------------------------------
+ */
+
+/* What comes first: before there is a store or a front end. */
+struct upgrade_gifts {
+    int lock;                 /* of the store */
+    int listeners[LISTENERS]; /* 0: none of that kind */
+};
+int upgrade_take_gifts(struct handover *handover, struct upgrade_gifts *gifts, char *error);
+
+/* All parts are there, nothing has been restored and no thread runs: says so, takes what comes, and
+ * waits for the last word. 0: it is ours. */
+int upgrade_take_over(const struct upgrade_parts *parts, struct handover *handover,
+                      struct upgrade_report *report);
+
+/* Makes of records what they were of; the descriptors are taken, if it is 0. */
+int upgrade_unpack(const struct upgrade_parts *parts, struct bytes records, const int *fds,
+                   size_t fd_count, struct upgrade_report *report);
+
+#endif
