@@ -275,6 +275,7 @@ static void fill_ingress(struct broker *broker)
         .traces = broker->traces,
         .log = broker->log,
         .instances_max = broker_instances_max(broker),
+        .passage = &broker->passage,
     };
     broker->ingress.lobby = (struct lobby){
         .registry = egress->registry,
@@ -358,6 +359,7 @@ int broker_assemble(struct broker *broker, const struct options *options, const 
                     struct log *log, struct store *store)
 {
     const struct limits *limits = &broker->limits;
+    passage_init(&broker->passage);
     broker->options = options;
     broker->env = env;
     broker->log = log;

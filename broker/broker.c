@@ -116,8 +116,8 @@ static int open_link(void *context, char *error)
     return failed;
 }
 
-static int open_store(struct store **store, const struct options *options, struct log *log,
-                      char *error)
+static int open_store(struct store **store, const struct options *options, int lock,
+                      struct log *log, char *error)
 {
     struct store_options store_options = {
         .path = options->store_path,
@@ -125,6 +125,7 @@ static int open_store(struct store **store, const struct options *options, struc
         .events_kept_max = options->store_events_kept,
         .history_max = options->history_events,
         .history_age_ms = options->history_days * DAY_MS,
+        .lock = lock,
     };
     int failed = store_open_lmdb(store, &store_options, error);
     failed =
@@ -183,6 +184,7 @@ static int open_operators(struct broker *broker, char *error)
         .stored = broker->stored,
         .registry = egress->registry,
         .scheduler = egress->scheduler,
+        .passage = &broker->passage,
         .net = egress->net,
         .admission = broker->admission,
         .webhook = broker->webhook,
@@ -199,6 +201,8 @@ static int open_operators(struct broker *broker, char *error)
         .bounce = egress_bounce,
         .context = egress,
         .http_behaviour = &http_behaviour,
+        .upgrade = broker_succeed,
+        .upgrade_context = broker,
     };
     const unsigned last = thread_place(counts, ROLE_COMMITTER);
     CHECK(last < PULSE_THREADS_MAX); /* by the ranges in options.def */
@@ -229,10 +233,62 @@ static int start_threads(struct broker *broker, char *error)
     if (failed == 0)
         failed = net_start(egress->net);
     if (failed == 0)
-        failed = operators_start(broker->operators, error);
-    if (failed == 0)
         guest_turns_set_open(&broker->ingress.guest_turns, true);
     return failed;
+}
+
+/* What is open for operators and backends. */
+static int open_doors(struct broker *broker, struct await *await, char *error)
+{
+    int failed = link_check_threads(error);
+    if (failed == 0)
+        failed = await_address(await, open_feed, broker, error);
+    if (failed == 0)
+        failed = await_address(await, open_link, broker, error);
+    return failed;
+}
+
+static int restore(struct broker *broker, char *error)
+{
+    return failure_of_disk(broker->options->store_path, restore_sessions(&broker->survivors, error),
+                           "restore the sessions", error, BROKER_ERROR_BYTES);
+}
+
+/* From what the store has. */
+static int begin_anew(struct broker *broker, struct await *await, char *error)
+{
+    int failed = await_address(await, open_admin, broker, error);
+    if (failed == 0)
+        failed = restore(broker, error);
+    if (failed == 0)
+        failed = open_doors(broker, await, error);
+    if (failed == 0)
+        failed = start_threads(broker, error);
+    return failed;
+}
+
+/* From what the process before has. Its clients are served first: its other addresses are free when
+ * it has gone. */
+static int go_on(struct broker *broker, struct await *await, char *error)
+{
+    int failed = broker_take_over(broker, error);
+    if (failed == 0)
+        failed = start_threads(broker, error);
+    if (failed == 0)
+        failed = await_address(await, open_admin, broker, error);
+    if (failed == 0)
+        failed = open_doors(broker, await, error);
+    return failed;
+}
+
+/* The sockets of listeners come from the process before, or from who has started this one. */
+static int take_sockets(struct broker *broker, char *error)
+{
+    if (broker->handover == NULL)
+        return activation_take(&broker->passed, broker->options, error);
+    for (unsigned kind = 0; kind < LISTENERS; kind++)
+        broker->passed.fds[kind] = broker->gifts.listeners[kind];
+    return 0;
 }
 
 static int set_up(struct broker *broker, const struct options *options, struct log *log,
@@ -242,11 +298,14 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     struct await await = {env_system(), log, options->listen_wait_ms, 0};
     broker->operate = operate;
     awake_init(&broker->awake, env_system());
-    int failed = open_store(&store, options, log, error);
+    int failed =
+        broker->handover != NULL ? upgrade_take_gifts(broker->handover, &broker->gifts, error) : 0;
+    if (failed == 0)
+        failed = open_store(&store, options, broker->gifts.lock, log, error);
     if (failed == 0)
         failed = broker_assemble(broker, options, &broker->awake.env, log, store);
     if (failed == 0)
-        failed = activation_take(&broker->passed, options, error);
+        failed = take_sockets(broker, error);
     if (failed == 0)
         connections_warn(options, log);
     if (failed == 0)
@@ -256,19 +315,9 @@ static int set_up(struct broker *broker, const struct options *options, struct l
     if (failed == 0)
         failed = open_operators(broker, error);
     if (failed == 0)
-        failed = await_address(&await, open_admin, broker, error);
-    if (failed == 0)
-        failed = failure_of_disk(options->store_path, restore_sessions(&broker->survivors, error),
-                                 "restore the sessions", error, BROKER_ERROR_BYTES);
-    if (failed == 0)
-        failed = link_check_threads(error);
-    if (failed == 0)
-        failed = await_address(&await, open_feed, broker, error);
-    if (failed == 0)
-        failed = await_address(&await, open_link, broker, error);
-    if (failed == 0)
-        failed = start_threads(broker, error);
-    return failed;
+        failed = broker->handover != NULL ? go_on(broker, &await, error)
+                                          : begin_anew(broker, &await, error);
+    return failed == 0 ? operators_start(broker->operators, error) : failed;
 }
 
 /* Nobody runs a turn afterwards. */
@@ -301,7 +350,8 @@ static void take_down(struct broker *broker)
     free(broker);
 }
 
-int broker_start(struct broker **out, const struct options *options, struct log *log, char *error)
+int broker_start(struct broker **out, const struct options *options, struct log *log,
+                 struct handover *handover, char *error)
 {
     struct broker *broker = calloc(1, sizeof(*broker));
     error[0] = '\0';
@@ -309,6 +359,7 @@ int broker_start(struct broker **out, const struct options *options, struct log 
         snprintf(error, BROKER_ERROR_BYTES, "no memory");
         return EXIT_RESOURCES;
     }
+    broker->handover = handover;
     int failed = set_up(broker, options, log, error);
     if (failed != 0) {
         if (error[0] == '\0')
@@ -318,6 +369,8 @@ int broker_start(struct broker **out, const struct options *options, struct log 
         take_down(broker);
         return failure_code(failed);
     }
+    handover_close(handover);
+    broker->handover = NULL;
     operators_announce(broker->operators);
     *out = broker;
     return 0;
@@ -326,6 +379,7 @@ int broker_start(struct broker **out, const struct options *options, struct log 
 void broker_remember(struct broker *broker, int argc, char **argv)
 {
     reload_remember(broker->operators->reload, argc, argv);
+    broker->arguments = argv;
 }
 
 bool broker_serve(struct broker *broker, const sigset_t *set, const char *recorder_path)

@@ -11,13 +11,15 @@
 #include "process/failure.h"
 
 struct broker;
+struct handover;
 
 /* Opens the store, the listeners and the link, restores the sessions and starts every thread.
  * 0 gives *broker; otherwise BROKER_CANCELLED, or one of the exit codes of docs/operations.md with
  * one line for a person in `error` (BROKER_ERROR_BYTES). `options` and `log` stay the caller's and
- * must outlive the broker. */
+ * must outlive the broker. With a hand-over, which is taken, it becomes what the process before it
+ * was. */
 int broker_start(struct broker **broker, const struct options *options, struct log *log,
-                 char *error);
+                 struct handover *handover, char *error);
 
 /* The command line by which config_load made the options, for a reload; borrowed. */
 void broker_remember(struct broker *broker, int argc, char **argv);

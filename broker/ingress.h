@@ -5,6 +5,7 @@
 /* Everything that arrives, turned into posts: from clients (ingress.c) and from backends
  * (ingress_link.c). */
 
+#include "base/passage.h"
 #include "base/trace.h"
 #include "broker/egress.h"
 #include "door/lobby.h"
@@ -15,6 +16,7 @@ struct ingress {
     const struct egress *egress;    /* has the edges: what is answered here leaves by them too */
     struct lobby lobby;             /* of connections without a user */
     struct guest_turns guest_turns; /* of nng's threads */
+    struct passage *passage;        /* of nng's threads as well */
     struct registry *registry;
     struct scheduler *scheduler;
     const struct limits *limits;

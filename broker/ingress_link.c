@@ -156,9 +156,8 @@ static actor_handle link_target(struct ingress *ingress, uint64_t exchange,
     return id;
 }
 
-static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
+static uint64_t take_request(struct ingress *ingress, uint64_t exchange, struct bytes frame)
 {
-    struct ingress *ingress = context;
     struct arena arena;
     actor_handle target = 0;
     if (arena_init(&arena, INSTANCE_ARENA_BYTES) != 0) {
@@ -200,12 +199,23 @@ static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
     return target;
 }
 
+static uint64_t on_request(void *context, uint64_t exchange, struct bytes frame)
+{
+    struct ingress *ingress = context;
+    passage_enter(ingress->passage);
+    uint64_t target = take_request(ingress, exchange, frame);
+    passage_leave(ingress->passage);
+    return target;
+}
+
 static void on_gone(void *context, uint64_t owner, uint64_t exchange)
 {
     struct ingress *ingress = context;
     struct link_gone_message *message = message_create(MESSAGE_LINK_GONE, sizeof(*message));
     message->exchange = exchange;
+    passage_enter(ingress->passage);
     scheduler_tell(ingress->scheduler, NULL, owner, &message->header);
+    passage_leave(ingress->passage);
 }
 
 struct link_events ingress_link_events(struct ingress *ingress)

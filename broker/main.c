@@ -12,6 +12,7 @@
 #include "operate/signals.h"
 #include "operate/start_files.h"
 #include "process/activation.h"
+#include "process/handover.h"
 #include "process/open_files.h"
 #include "process/prepare.h"
 
@@ -62,12 +63,12 @@ static int begin_again(char **argv, const struct kept_sockets *kept)
 }
 
 /* From ready to stopped; an exit code. *again: it is to begin again. */
-static int run(const struct options *options, struct log *log, int argc, char **argv,
-               const sigset_t *set, const char *recorder_path, bool *again)
+static int run(const struct options *options, struct log *log, struct handover *handover, int argc,
+               char **argv, const sigset_t *set, const char *recorder_path, bool *again)
 {
     char error[BROKER_ERROR_BYTES];
     struct broker *broker;
-    int failed = broker_start(&broker, options, log, error);
+    int failed = broker_start(&broker, options, log, handover, error);
     if (failed == BROKER_CANCELLED)
         return 0;
     if (failed != 0) {
@@ -81,6 +82,8 @@ static int run(const struct options *options, struct log *log, int argc, char **
 
 int main(int argc, char **argv)
 {
+    struct handover *handover = NULL;
+    (void)handover_take(&handover); /* first: it is a descriptor by its number */
     int failed = prepare_process();
     if (failed != 0)
         return failed;
@@ -116,7 +119,7 @@ int main(int argc, char **argv)
     if (geteuid() == 0)
         LOG(log, RUNNING_AS_ROOT, LOG_S("advice", "run it as a user of its own"));
     bool again = false;
-    failed = run(&options, log, argc, argv, &set, recorder_path, &again);
+    failed = run(&options, log, handover, argc, argv, &set, recorder_path, &again);
     log_close(log);
     recorder_crash_forget();
     recorder_destroy(recorder);

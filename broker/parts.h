@@ -18,6 +18,7 @@
 #include "persist/queries.h"
 #include "persist/survivors.h"
 #include "process/activation.h"
+#include "upgrade/upgrade.h"
 
 struct operators;
 
@@ -29,8 +30,9 @@ typedef bool operate_command(void *context, const Usher__V1__Command *command, s
 struct broker {
     /* set once at start */
     const struct options *options;
-    const struct env *env; /* its clock stands still while the process does: base/awake.h */
-    struct awake awake;    /* behind it; zeroed: a simulation's or a test's is in its place */
+    const struct env *env;  /* its clock stands still while the process does: base/awake.h */
+    struct passage passage; /* of whoever brings work and is no I/O thread */
+    struct awake awake;     /* behind it; zeroed: a simulation's or a test's is in its place */
     struct log *log;
     struct metrics *metrics;
     struct traces *traces;
@@ -50,6 +52,9 @@ struct broker {
     struct settings settings;
     struct counters counters;
     struct passed_sockets passed;
+    struct handover *handover;  /* from the process before this one; NULL: there was none */
+    struct upgrade_gifts gifts; /* what came first */
+    char **arguments;           /* that it was started by */
     struct thread_counts counts;
     struct thread *threads; /* by their places */
     struct egress egress;
@@ -62,6 +67,16 @@ struct broker {
 
 /* The front end as the options want it, wired to an assembled broker, not yet started. */
 int broker_open_net(struct broker *broker, char *error);
+
+/* --- succeed.c ---------------------------------------------------------------------------------
+ */
+
+/* Puts another process in the place of this one, whose `context` is the broker: does not come back
+ * but if that fails, and then nothing has changed. */
+void broker_succeed(void *context);
+
+/* Becomes what the process before this one was, and waits until it may go on. */
+int broker_take_over(struct broker *broker, char *error);
 
 /* --- assemble.c: for broker.c, and for the simulation, which brings its own edges ------------- */
 

@@ -22,6 +22,7 @@ struct backends_options {
     const struct counters *counters;
     struct registry *registry;
     struct scheduler *scheduler;
+    struct passage *passage;           /* of what is posted here */
     const struct behaviour *behaviour; /* of the actor that runs their commands */
 };
 

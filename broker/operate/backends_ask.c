@@ -5,6 +5,7 @@
 #include "actors/held.h"
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/passage.h"
 #include "instance/instance.h"
 #include "operate/backends_private.h"
 #include "proto/link_frame.h"
@@ -159,8 +160,11 @@ void ask_send(struct backends *backends, uint64_t exchange, struct link_request_
 {
     if (message != NULL) {
         message->exchange = exchange;
-        if (scheduler_post(backends->options.scheduler, NULL, backends->actor, &message->header) ==
-            0)
+        passage_enter(backends->options.passage);
+        int error =
+            scheduler_post(backends->options.scheduler, NULL, backends->actor, &message->header);
+        passage_leave(backends->options.passage);
+        if (error == 0)
             return;
         message_destroy(&message->header);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "operate/follow.h"
+#include "base/passage.h"
 
 #include <errno.h>
 #include <string.h>
@@ -30,7 +31,9 @@ int follow_begin(const struct follow *follow, const char *user, uint32_t seconds
         return error;
     struct trace_message *message = message_create(MESSAGE_TRACE, sizeof(*message));
     message->slot = slot;
+    passage_enter(follow->passage);
     error = scheduler_post(follow->scheduler, NULL, actor, &message->header);
+    passage_leave(follow->passage);
     if (error == 0) {
         /* To whom somebody speaks is his own: who looks leaves a trace, too. */
         LOG(follow->log, FOLLOWED, LOG_S("user", user),

@@ -14,6 +14,7 @@
 struct follow {
     struct registry *registry;
     struct scheduler *scheduler;
+    struct passage *passage; /* of what is posted here */
     struct traces *traces;
     const struct env *env;
     struct log *log;

@@ -28,6 +28,7 @@ struct http_options {
     struct stored *stored;
     struct registry *registry;
     struct scheduler *scheduler;
+    struct passage *passage; /* of what is posted here */
     struct services *services;
     uint32_t instances_max;
     struct room_classes *_Atomic *room_classes;

@@ -6,6 +6,7 @@
 #include "actors/kinds.h"
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/passage.h"
 #include "operate/http_private.h"
 
 /* What operators ask of an actor: the same messages that a backend's commands become, so they mean
@@ -109,8 +110,10 @@ int http_ask(struct http *http, struct bytes name, struct message *message,
              struct result_message *result, struct message **told)
 {
     actor_handle handle = registry_find(http->options.registry, name.data, name.size);
+    passage_enter(http->options.passage);
     int error = scheduler_post_from(http->options.scheduler, NULL, 0, handle, message,
                                     limits_mailbox_messages(http->options.limits));
+    passage_leave(http->options.passage);
     if (told != NULL)
         *told = NULL;
     if (error != 0) {

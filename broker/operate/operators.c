@@ -71,6 +71,8 @@ static void fill_askers(struct operators *operators, const struct operators_opti
         .reload = operators->reload,
         .pulse = &operators->pulse,
         .certificate = &operators->certificate,
+        .upgrade = options->upgrade,
+        .context = options->upgrade_context,
     };
     operators->commands = (struct link_commands){
         .settings = options->settings,
@@ -119,6 +121,7 @@ static int open_http(struct operators *operators, const struct operators_options
         .stored = options->stored,
         .registry = options->registry,
         .scheduler = options->scheduler,
+        .passage = options->passage,
         .services = options->services,
         .room_classes = &options->settings->room_classes,
         .instances_max = options->instances_max,
@@ -146,6 +149,7 @@ static int open_backends(struct operators *operators, const struct operators_opt
         .counters = options->counters,
         .registry = options->registry,
         .scheduler = options->scheduler,
+        .passage = options->passage,
         .behaviour = options->http_behaviour,
     };
     return backends_open(&operators->backends, &backends);
@@ -162,8 +166,8 @@ int operators_open(struct operators **out, const struct operators_options *optio
     operators->log = options->log;
     operators->certificate = (struct certificate){
         .net = options->net, .env = options->env, .log = options->log, .lock = LOCK_INITIALIZER};
-    operators->follow = (struct follow){options->registry, options->scheduler, options->traces,
-                                        options->env, options->log};
+    operators->follow = (struct follow){options->registry, options->scheduler, options->passage,
+                                        options->traces,   options->env,       options->log};
     fill_pulse(&operators->pulse, options);
     int failed = open_reload(operators, options, error);
     fill_leave(operators, options);

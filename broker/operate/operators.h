@@ -29,6 +29,7 @@ struct operators_options {
     struct stored *stored;
     struct registry *registry;
     struct scheduler *scheduler;
+    struct passage *passage; /* of what is posted from outside of turns */
     struct net *net;
     struct admission *admission; /* NULL with auth.mode open */
     struct webhook *webhook;
@@ -46,6 +47,9 @@ struct operators_options {
     /* A message that is not for whom it came to; takes it. */
     void (*bounce)(void *context, struct runner *runner, struct message *message);
     void *context;
+    /* As in struct signals. */
+    void (*upgrade)(void *context);
+    void *upgrade_context;
 };
 
 struct operators {

@@ -19,6 +19,11 @@ struct signals {
     struct reload *reload;
     const struct pulse *pulse;
     struct certificate *certificate;
+    /* Puts another process in the place of this one; comes back if that has failed. NULL: it
+     * cannot.
+     */
+    void (*upgrade)(void *context);
+    void *context;
 };
 
 /* SIGTERM and SIGINT end the broker, SIGHUP asks for a reload, SIGUSR1 for the flight recorder,
