@@ -238,6 +238,17 @@ static int open_admission(struct broker *broker)
     return admission_open(&broker->admission, &admission);
 }
 
+int broker_make_own(struct broker *broker)
+{
+    int error = 0;
+    if (broker->options->friends_mode != FRIENDS_OFF)
+        error = watch_claim(broker->registry, &watch_behaviour, &broker->settings.watch_shards);
+    if (error == 0 && broker->options->auth_mode != AUTH_MODE_OPEN)
+        error = open_admission(broker);
+    broker->ingress.lobby.admission = broker->admission;
+    return error;
+}
+
 static void fill_egress(struct broker *broker)
 {
     broker->egress = (struct egress){
@@ -335,16 +346,14 @@ static int make_actors(struct broker *broker)
         .bounce = egress_bounce,
     };
     error = scheduler_create(&broker->scheduler, &scheduler);
-    if (error == 0 && options->friends_mode != FRIENDS_OFF)
-        error = watch_claim(broker->registry, &watch_behaviour, &broker->settings.watch_shards);
     if (error == 0)
         error = open_services(broker);
     if (error == 0)
         error = open_stored(broker);
     if (error == 0)
         error = open_committer(broker);
-    if (error == 0 && options->auth_mode != AUTH_MODE_OPEN)
-        error = open_admission(broker);
+    if (error == 0 && broker->handover == NULL)
+        error = broker_make_own(broker);
     if (error == 0)
         error = open_clock(broker);
     if (error == 0)

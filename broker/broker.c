@@ -35,6 +35,9 @@ enum { STRANGER_AGE_MS = 1000 };
 /* For how long a stop tells the webhook what it has caused itself. */
 enum { WEBHOOK_STOP_MS = 2000 };
 
+/* For how long the end of the process before this one is waited for, at first. */
+enum { END_MS = 5000 };
+
 #define DAY_MS UINT64_C(86400000)
 
 int broker_open_net(struct broker *broker, char *error)
@@ -257,7 +260,9 @@ static int restore(struct broker *broker, char *error)
 /* From what the store has. */
 static int begin_anew(struct broker *broker, struct await *await, char *error)
 {
-    int failed = await_address(await, open_admin, broker, error);
+    int failed = open_operators(broker, error);
+    if (failed == 0)
+        failed = await_address(await, open_admin, broker, error);
     if (failed == 0)
         failed = restore(broker, error);
     if (failed == 0)
@@ -271,9 +276,15 @@ static int begin_anew(struct broker *broker, struct await *await, char *error)
  * it has gone. */
 static int go_on(struct broker *broker, struct await *await, char *error)
 {
-    int failed = broker_take_over(broker, error);
+    int failed = broker_take(broker, error);
+    if (failed == 0)
+        failed = open_operators(broker, error);
+    if (failed == 0)
+        failed = broker_confirm(broker, error);
     if (failed == 0)
         failed = start_threads(broker, error);
+    if (failed == 0) /* if it takes longer, its addresses are waited for */
+        (void)handover_await_end(broker->handover, env_monotonic_ms(env_system()) + END_MS);
     if (failed == 0)
         failed = await_address(await, open_admin, broker, error);
     if (failed == 0)
@@ -312,8 +323,6 @@ static int set_up(struct broker *broker, const struct options *options, struct l
         failed = await_address(&await, open_net, broker, error);
     if (failed == 0)
         failed = open_webhook(broker);
-    if (failed == 0)
-        failed = open_operators(broker, error);
     if (failed == 0)
         failed = broker->handover != NULL ? go_on(broker, &await, error)
                                           : begin_anew(broker, &await, error);

@@ -75,8 +75,9 @@ int broker_open_net(struct broker *broker, char *error);
  * but if that fails, and then nothing has changed. */
 void broker_succeed(void *context);
 
-/* Becomes what the process before this one was, and waits until it may go on. */
-int broker_take_over(struct broker *broker, char *error);
+/* Becomes what the process before this one was; and waits until it may go on. */
+int broker_take(struct broker *broker, char *error);
+int broker_confirm(struct broker *broker, char *error);
 
 /* --- assemble.c: for broker.c, and for the simulation, which brings its own edges ------------- */
 
@@ -84,6 +85,10 @@ int broker_take_over(struct broker *broker, char *error);
  * queries; starts nothing. `store` is taken by a success. */
 int broker_assemble(struct broker *broker, const struct options *options, const struct env *env,
                     struct log *log, struct store *store);
+
+/* The actors that the broker has for itself. Where it takes over from another process, they are
+ * made when those of that one are there, in slots that are left. 0 or -errno. */
+int broker_make_own(struct broker *broker);
 
 /* Takes in the front end, which is made after the parts and outlives them. Link and feed need only
  * be put into broker->egress. */

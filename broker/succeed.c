@@ -28,6 +28,7 @@ static struct upgrade_parts parts_of(struct broker *broker)
         .committer = broker->committer,
         .queries = broker->queries,
         .net = egress->net,
+        .services = broker->services,
         .settings = &broker->settings,
         .counters = &broker->counters,
         .passage = &broker->passage,
@@ -36,6 +37,8 @@ static struct upgrade_parts parts_of(struct broker *broker)
         .workers = broker->counts.workers,
         .prepare = kinds_prepare_worker,
         .user = &user_behaviour,
+        .instance = &instance_behaviour,
+        .shard = &watch_behaviour,
     };
 }
 
@@ -67,22 +70,36 @@ void broker_succeed(void *context)
         return;
     }
     LOG(broker->log, UPGRADED, LOG_U("to", (uint64_t)report.process), LOG_U("users", report.users),
-        LOG_U("connections", report.connections), LOG_U("left", report.left),
-        LOG_U("bytes", report.bytes), LOG_U("frozen_ms", report.frozen_ms));
+        LOG_U("instances", report.instances), LOG_U("connections", report.connections),
+        LOG_U("left", report.left), LOG_U("bytes", report.bytes),
+        LOG_U("frozen_ms", report.frozen_ms));
     log_close(broker->log); /* it writes what it has */
     _exit(0);
 }
 
-int broker_take_over(struct broker *broker, char *error)
+static int explain(const struct upgrade_report *report, int failed, char *error)
+{
+    if (failed != 0)
+        snprintf(error, BROKER_ERROR_BYTES, "cannot take over: %.400s", report->error);
+    return failed;
+}
+
+int broker_take(struct broker *broker, char *error)
 {
     const struct upgrade_parts parts = parts_of(broker);
     struct upgrade_report report;
-    int failed = upgrade_take_over(&parts, broker->handover, &report);
-    if (failed != 0) {
-        snprintf(error, BROKER_ERROR_BYTES, "cannot take over: %.400s", report.error);
-        return failed;
-    }
-    LOG(broker->log, TAKEN_OVER, LOG_U("users", report.users),
-        LOG_U("connections", report.connections), LOG_U("bytes", report.bytes));
-    return 0;
+    int failed = explain(&report, upgrade_take(&parts, broker->handover, &report), error);
+    if (failed == 0)
+        failed = broker_make_own(broker);
+    if (failed == 0)
+        LOG(broker->log, TAKEN_OVER, LOG_U("users", report.users),
+            LOG_U("instances", report.instances), LOG_U("connections", report.connections),
+            LOG_U("bytes", report.bytes));
+    return failed;
+}
+
+int broker_confirm(struct broker *broker, char *error)
+{
+    struct upgrade_report report = {0};
+    return explain(&report, upgrade_confirm(broker->handover, &report), error);
 }

@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "client.pb-c.h"
 #include "directory/pins.h"
-#include "directory/services.h"
+#include "directory/services_private.h"
 #include "instance/instance.h"
 
 /* The directory of services: which instances each has, and who follows the presence stream.
@@ -29,36 +29,6 @@
  * left. Otherwise his next call could go to an instance that has joined meanwhile, and overtake
  * them. One instance of a service leaves at a time: so an heir is there until all has come to it,
  * whatever becomes of it then. */
-
-enum { INSTANCES_MAX = 256 };
-
-struct member {
-    actor_handle instance;
-    bool draining;
-    bool leaving;
-};
-
-struct service {
-    char name[USERNAME_BYTES_MAX + 1];
-    uint8_t name_size;
-    actor_handle mover; /* the one that hands its mail on; 0: none does */
-    uint32_t count;
-    struct member members[INSTANCES_MAX];
-    struct pins pins;
-};
-
-struct services {
-    struct services_options options;
-    uint64_t key[2];
-    struct lock lock;
-    /* under lock */
-    struct service **list;
-    uint32_t count, limit;
-    struct service **table; /* by name; open addressing */
-    uint32_t table_size;    /* power of two, at least twice the limit */
-    actor_handle *followers;
-    uint32_t follower_count, follower_limit;
-};
 
 int services_create(struct services **out, const struct services_options *options)
 {
@@ -135,7 +105,7 @@ static struct service *find_empty(struct services *services)
     return NULL;
 }
 
-static struct service *find_or_add(struct services *services, const char *name)
+struct service *services_find_or_add(struct services *services, const char *name)
 {
     struct service *service = find(services, name, strlen(name));
     if (service != NULL)
@@ -160,7 +130,7 @@ static struct service *find_or_add(struct services *services, const char *name)
 static int join_service(struct services *services, const char *name, actor_handle instance,
                         bool *first)
 {
-    struct service *service = find_or_add(services, name);
+    struct service *service = services_find_or_add(services, name);
     if (service == NULL)
         return -ENOSPC;
     for (uint32_t i = 0; i < service->count; i++)

@@ -8,6 +8,8 @@
 #include "base/env.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "handover.pb-c.h"
+#include "proto/bytes.h"
 #include "runtime/scheduler.h"
 
 struct services;
@@ -64,6 +66,21 @@ struct service_look {
     uint64_t last_fetch_ms; /* wall; 0: never */
 };
 size_t services_look(struct services *services, struct service_look *rows, size_t max);
+
+/* --- services_moved.c: they go over to another process; one thread ---------------------------- */
+
+/* Appends what is there as HandoverRecords with their lengths, and copies the key by which all is
+ * chosen. False: one is about to leave, or there is no memory. */
+enum { SERVICES_KEY_BYTES = 16 };
+bool services_move_out(struct services *services, uint8_t key[SERVICES_KEY_BYTES],
+                       struct buffer *out);
+
+/* Over there, of an empty directory; the instances are made. The key first. 0, -EINVAL or -ENOMEM.
+ */
+void services_move_key(struct services *services, const uint8_t key[SERVICES_KEY_BYTES]);
+int services_move_in(struct services *services, const Usher__V1__HandoverService *service);
+int services_move_followers(struct services *services,
+                            const Usher__V1__HandoverFollowers *followers);
 
 /* Posts the stream's new end to all who follow it. */
 void services_tell_presence(struct services *services, struct runner *runner, uint64_t last);

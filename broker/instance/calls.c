@@ -122,6 +122,16 @@ uint32_t calls_count(const struct calls *calls)
     return calls->count;
 }
 
+const struct call *calls_next(const struct calls *calls, uint32_t *place)
+{
+    while (*place < calls->size) {
+        const struct call *call = &calls->slots[(*place)++];
+        if (call->call != 0)
+            return call;
+    }
+    return NULL;
+}
+
 void calls_walk(struct calls *calls)
 {
     calls->walk_left = calls->size;

@@ -35,6 +35,9 @@ bool calls_take(struct calls *calls, uint64_t number, struct call *call);
 bool calls_has(const struct calls *calls, uint64_t number);
 uint32_t calls_count(const struct calls *calls);
 
+/* The next one of a look at all that changes nothing; *place is 0 at first. NULL: no more. */
+const struct call *calls_next(const struct calls *calls, uint32_t *place);
+
 /* Whose time is over, or who came with mail up to mail_seq, is of no use any more. */
 struct calls_wanted {
     uint64_t due_ms;

@@ -472,6 +472,9 @@ void instance_receive(struct instance **state, struct message *message, struct t
     case MESSAGE_LINK_GONE:
         link_gone(instance, ((struct link_gone_message *)message)->exchange, turn);
         break;
+    case MESSAGE_MOVED:
+        instance_moved(instance, message, turn);
+        return;
     case MESSAGE_TICK:
         tick(instance, turn);
         break;

@@ -13,6 +13,8 @@
 #include "actors/push.h"
 #include "actors/turn.h"
 #include "backend.pb-c.h"
+#include "handover.pb-c.h"
+#include "proto/arena.h"
 
 enum {
     INSTANCE_KEY_BYTES = 2 * USERNAME_BYTES_MAX + 3,
@@ -50,6 +52,17 @@ struct instance_place {
 };
 
 void instance_show(struct instance_place *place);
+
+/* --- moved.c: it goes over to another process; between two turns of its own. */
+
+/* Fills all but the handle and the actor's name; what is made on the way is in the arena. False: it
+ * cannot go now, or there is no memory. */
+bool instance_move_out(const struct instance_place *place, struct arena *arena,
+                       Usher__V1__HandoverInstance *to);
+
+/* Over there: the message that makes it what it was, to be posted to an actor of that handle and
+ * name. NULL without memory. */
+struct message *instance_move_in(const Usher__V1__HandoverInstance *instance);
 
 /* `*state` is NULL in a new actor. Takes the message. */
 void instance_receive(struct instance **state, struct message *message, struct turn *turn);

@@ -106,13 +106,27 @@ struct user_call_message *instance_take_mail(struct instance *instance)
     return first;
 }
 
-static void append(struct instance *instance, struct user_call_message *item)
+static void append_numbered(struct instance *instance, struct user_call_message *item)
 {
-    item->mail_seq = ++instance->mail_seq;
     message_append(&instance->mail, &item->header);
     instance->mail_count++;
     instance->mail_bytes += weight(item);
     check_ends(instance);
+}
+
+static void append(struct instance *instance, struct user_call_message *item)
+{
+    item->mail_seq = ++instance->mail_seq;
+    append_numbered(instance, item);
+}
+
+void instance_put_moved(struct instance *instance, struct user_call_message *mail)
+{
+    CHECK(mail->mail_seq > instance->mail_seq);
+    instance->mail_seq = mail->mail_seq;
+    append_numbered(instance, mail);
+    if (is_one_way(mail))
+        MEMORY_MUST(shares_take(&instance->shares, mail->share, UINT32_MAX) == 0, "a share");
 }
 
 /* --- whose calls they are --------------------------------------------------------------------- */

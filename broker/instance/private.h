@@ -115,6 +115,12 @@ void instance_rewind_mail(struct instance *instance);
  * and not only passes it on has answered it, or the backend has acknowledged it. */
 struct user_call_message *instance_take_mail(struct instance *instance);
 
+/* Behind the mail that is there, under the number that it has from another process. Takes it. */
+void instance_put_moved(struct instance *instance, struct user_call_message *mail);
+
+/* It is what it was in another process; takes the message. */
+void instance_moved(struct instance *instance, struct message *message, struct turn *turn);
+
 /* A call comes out of the table by one of these two, with its user's share (calls.h). */
 bool instance_close_call(struct instance *instance, uint64_t number, struct call *call);
 bool instance_close_next(struct instance *instance, const struct calls_wanted *wanted,

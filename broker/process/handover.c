@@ -391,6 +391,19 @@ int handover_hear(struct handover *handover, enum handover_word word,
     return fail(message, -EPROTO, error);
 }
 
+int handover_await_end(struct handover *handover, uint64_t until_ms)
+{
+    char byte;
+    for (;;) {
+        int error = wait_until(handover, POLLIN, until_ms);
+        if (error != 0)
+            return error;
+        ssize_t got = recv(handover->fd, &byte, 1, MSG_DONTWAIT);
+        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+            return 0;
+    }
+}
+
 void handover_refuse(struct handover *handover, const char *why)
 {
     struct handover_message message = {.word = HANDOVER_REFUSED};

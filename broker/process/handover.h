@@ -64,6 +64,10 @@ void handover_cancel(struct handover *handover);
  * Once, before there are other threads or other descriptors. */
 int handover_take(struct handover **handover);
 
+/* Waits until the process before us has ended, which it does with its last word: what it had open is
+ * free then. -ETIMEDOUT: it has not. */
+int handover_await_end(struct handover *handover, uint64_t until_ms);
+
 /* Lets go of the channel. NULL is fine. */
 void handover_close(struct handover *handover);
 

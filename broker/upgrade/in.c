@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "instance/instance.h"
 #include "proto/varint.h"
 #include "upgrade/upgrade.h"
 #include "user/user.h"
@@ -25,6 +26,11 @@ static int refuse(struct unpacking *unpacking, int error, const char *what, uint
     return error;
 }
 
+static bool has_size(ProtobufCBinaryData data, size_t size)
+{
+    return data.len == size;
+}
+
 static int take_node(struct unpacking *unpacking, const Usher__V1__HandoverNode *node)
 {
     const struct upgrade_parts *parts = unpacking->parts;
@@ -37,7 +43,10 @@ static int take_node(struct unpacking *unpacking, const Usher__V1__HandoverNode 
     if (position.presence_last != node->presence_last || node->epoch_last < position.epoch_last)
         return refuse(unpacking, -EUCLEAN, "the store is not at presence", node->presence_last);
     if (unpacking->begun || node->io_threads != parts->io_threads ||
-        node->link_key.len != sizeof(settings->link_key) ||
+        !has_size(node->link_key, sizeof(settings->link_key)) ||
+        !has_size(node->requests_key, sizeof(settings->requests_key)) ||
+        !has_size(node->friends_key, sizeof(settings->friends_key)) ||
+        !has_size(node->services_key, SERVICES_KEY_BYTES) ||
         strlen(node->boot) >= sizeof(settings->node_boot))
         return refuse(unpacking, -EPROTO, "node of I/O threads", node->io_threads);
     unpacking->begun = true;
@@ -48,6 +57,9 @@ static int take_node(struct unpacking *unpacking, const Usher__V1__HandoverNode 
     atomic_store(&counters->link_last, node->link_last);
     strcpy(settings->node_boot, node->boot);
     memcpy(settings->link_key, node->link_key.data, sizeof(settings->link_key));
+    memcpy(settings->requests_key, node->requests_key.data, sizeof(settings->requests_key));
+    memcpy(settings->friends_key, node->friends_key.data, sizeof(settings->friends_key));
+    services_move_key(parts->services, node->services_key.data);
     atomic_store(&parts->awake->lost_ns, node->lost_ns);
     registry_begin_above(parts->registry, node->actor_generation);
     net_begin_above(parts->net, node->conn_generation);
@@ -80,22 +92,58 @@ static int take_conn(struct unpacking *unpacking, const Usher__V1__HandoverConn 
     return 0;
 }
 
+/* An actor of that handle, with its first message (taken; NULL: there is no memory). */
+static int place(struct unpacking *unpacking, uint64_t handle, const char *name,
+                 const struct behaviour *behaviour, struct message *message)
+{
+    const struct upgrade_parts *parts = unpacking->parts;
+    int error = message != NULL
+                    ? registry_place(parts->registry, handle, name, strlen(name), behaviour)
+                    : -ENOMEM;
+    if (error == 0)
+        error = scheduler_post(parts->scheduler, parts->runner, handle, message);
+    if (error != 0) {
+        if (message != NULL)
+            message_destroy(message);
+        return refuse(unpacking, error, "actor with the handle", handle);
+    }
+    scheduler_run(parts->scheduler, parts->runner, SIZE_MAX);
+    return 0;
+}
+
 static int take_user(struct unpacking *unpacking, const Usher__V1__HandoverUser *user)
 {
     const struct upgrade_parts *parts = unpacking->parts;
     bool connected = user->conn != 0 && net_owner(parts->net, user->conn) == user->handle;
-    int error =
-        registry_place(parts->registry, user->handle, user->name, strlen(user->name), parts->user);
-    struct message *message = error == 0 ? user_move_in(user, connected) : NULL;
-    if (error == 0 && message == NULL)
-        error = -ENOMEM;
-    if (error == 0)
-        error = scheduler_post(parts->scheduler, parts->runner, user->handle, message);
-    if (error != 0)
-        return refuse(unpacking, error, "user with the handle", user->handle);
-    scheduler_run(parts->scheduler, parts->runner, SIZE_MAX);
     unpacking->report->users++;
-    return 0;
+    return place(unpacking, user->handle, user->name, parts->user, user_move_in(user, connected));
+}
+
+static int take_instance(struct unpacking *unpacking, const Usher__V1__HandoverInstance *instance)
+{
+    unpacking->report->instances++;
+    return place(unpacking, instance->handle, instance->name, unpacking->parts->instance,
+                 instance_move_in(instance));
+}
+
+static int take_shard(struct unpacking *unpacking, const Usher__V1__HandoverShard *shard)
+{
+    int error = registry_place(unpacking->parts->registry, shard->handle, shard->name,
+                               strlen(shard->name), unpacking->parts->shard);
+    return error == 0 ? 0 : refuse(unpacking, error, "shard with the handle", shard->handle);
+}
+
+static int take_service(struct unpacking *unpacking, const Usher__V1__HandoverService *service)
+{
+    int error = services_move_in(unpacking->parts->services, service);
+    return error == 0 ? 0 : refuse(unpacking, error, "service of instances", service->n_members);
+}
+
+static int take_followers(struct unpacking *unpacking,
+                          const Usher__V1__HandoverFollowers *followers)
+{
+    int error = services_move_followers(unpacking->parts->services, followers);
+    return error == 0 ? 0 : refuse(unpacking, error, "followers", followers->n_instances);
 }
 
 static int take_end(struct unpacking *unpacking, const Usher__V1__HandoverEnd *end)
@@ -103,7 +151,7 @@ static int take_end(struct unpacking *unpacking, const Usher__V1__HandoverEnd *e
     const struct upgrade_report *report = unpacking->report;
     unpacking->ended = true;
     if (end->conns != report->connections || end->users != report->users ||
-        unpacking->fd_used != unpacking->fd_count)
+        end->instances != report->instances || unpacking->fd_used != unpacking->fd_count)
         return refuse(unpacking, -EPROTO, "not as many as said, users", end->users);
     return 0;
 }
@@ -120,6 +168,14 @@ static int take_record(struct unpacking *unpacking, const Usher__V1__HandoverRec
         return take_conn(unpacking, record->conn);
     case USHER__V1__HANDOVER_RECORD__BODY_USER:
         return take_user(unpacking, record->user);
+    case USHER__V1__HANDOVER_RECORD__BODY_INSTANCE:
+        return take_instance(unpacking, record->instance);
+    case USHER__V1__HANDOVER_RECORD__BODY_SHARD:
+        return take_shard(unpacking, record->shard);
+    case USHER__V1__HANDOVER_RECORD__BODY_SERVICE:
+        return take_service(unpacking, record->service);
+    case USHER__V1__HANDOVER_RECORD__BODY_FOLLOWERS:
+        return take_followers(unpacking, record->followers);
     case USHER__V1__HANDOVER_RECORD__BODY_END:
         return take_end(unpacking, record->end);
     default:

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "actors/kinds.h"
+#include "instance/instance.h"
 #include "proto/varint.h"
 #include "upgrade/upgrade.h"
 #include "user/user.h"
@@ -28,7 +29,13 @@ static int append(struct buffer *out, const Usher__V1__HandoverRecord *record)
     return 0;
 }
 
-static int pack_node(const struct upgrade_parts *parts, struct buffer *out)
+static ProtobufCBinaryData whole(const void *data, size_t size)
+{
+    return (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)data};
+}
+
+static int pack_node(const struct upgrade_parts *parts, const uint8_t key[SERVICES_KEY_BYTES],
+                     struct buffer *out)
 {
     Usher__V1__HandoverNode node = USHER__V1__HANDOVER_NODE__INIT;
     Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
@@ -43,6 +50,9 @@ static int pack_node(const struct upgrade_parts *parts, struct buffer *out)
     node.boot = settings->node_boot;
     node.link_key =
         (ProtobufCBinaryData){sizeof(settings->link_key), (uint8_t *)(uintptr_t)settings->link_key};
+    node.requests_key = whole(settings->requests_key, sizeof(settings->requests_key));
+    node.friends_key = whole(settings->friends_key, sizeof(settings->friends_key));
+    node.services_key = whole(key, SERVICES_KEY_BYTES);
     node.conn_generation = net_generation(parts->net);
     node.actor_generation = registry_generation(parts->registry);
     node.io_threads = parts->io_threads;
@@ -73,11 +83,6 @@ static int add_descriptor(struct upgrade_load *load, int fd)
     return 0;
 }
 
-static ProtobufCBinaryData binary(struct bytes bytes)
-{
-    return (ProtobufCBinaryData){bytes.size, (uint8_t *)(uintptr_t)bytes.data};
-}
-
 static void pack_conn(void *context, const struct net_moved *moved)
 {
     struct packing *packing = context;
@@ -93,8 +98,8 @@ static void pack_conn(void *context, const struct net_moved *moved)
     conn.heard_ms = moved->heard_ms;
     conn.unbound_bytes = moved->unbound_bytes;
     conn.early_bytes = moved->early_bytes;
-    conn.carry = binary(moved->carry);
-    conn.pending = binary(moved->pending);
+    conn.carry = whole(moved->carry.data, moved->carry.size);
+    conn.pending = whole(moved->pending.data, moved->pending.size);
     conn.peer = (char *)(uintptr_t)(moved->peer != NULL ? moved->peer : "");
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_CONN;
     record.conn = &conn;
@@ -112,20 +117,76 @@ static int refuse(struct upgrade_report *report, const struct actor *actor)
     return -EBUSY;
 }
 
-static int pack_users(const struct upgrade_parts *parts, struct upgrade_load *load,
-                      struct upgrade_report *report)
+static int pack_instance(struct actor *actor, actor_handle handle, struct arena *arena,
+                         struct upgrade_load *load, struct upgrade_report *report)
+{
+    Usher__V1__HandoverInstance instance = USHER__V1__HANDOVER_INSTANCE__INIT;
+    Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
+    arena_reset(arena);
+    if (!instance_move_out((const struct instance_place *)(const void *)actor->state, arena,
+                           &instance))
+        return refuse(report, actor);
+    instance.handle = handle;
+    instance.name = actor->name;
+    record.body_case = USHER__V1__HANDOVER_RECORD__BODY_INSTANCE;
+    record.instance = &instance;
+    report->instances++;
+    return append(&load->records, &record);
+}
+
+static int pack_shard(const struct upgrade_parts *parts, struct actor *actor, actor_handle handle,
+                      struct upgrade_load *load, struct upgrade_report *report)
+{
+    Usher__V1__HandoverShard shard = USHER__V1__HANDOVER_SHARD__INIT;
+    Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
+    if (atomic_load(&parts->counters->watch_pairs) > 0)
+        return refuse(report, actor);
+    shard.handle = handle;
+    shard.name = actor->name;
+    record.body_case = USHER__V1__HANDOVER_RECORD__BODY_SHARD;
+    record.shard = &shard;
+    return append(&load->records, &record);
+}
+
+static int pack_user(struct actor *actor, actor_handle handle, struct arena *arena,
+                     struct upgrade_load *load, struct upgrade_report *report)
+{
+    report->users++;
+    return user_move_out((const struct session *)actor->state, handle, actor->name, arena,
+                         &load->records)
+               ? 0
+               : refuse(report, actor);
+}
+
+/* Those that are made by every process for itself, and hold nothing, do not go. */
+static int pack_actor(const struct upgrade_parts *parts, actor_handle handle, struct arena *arena,
+                      struct upgrade_load *load, struct upgrade_report *report)
+{
+    struct actor *actor = registry_actor(parts->registry, actor_slot(handle));
+    switch (atomic_load(&actor->behaviour)->kind) {
+    case KIND_USER:
+        return pack_user(actor, handle, arena, load, report);
+    case KIND_INSTANCE:
+        return pack_instance(actor, handle, arena, load, report);
+    case KIND_WATCH:
+        return pack_shard(parts, actor, handle, load, report);
+    case KIND_ROOM:
+        return refuse(report, actor);
+    default:
+        return 0;
+    }
+}
+
+static int pack_actors(const struct upgrade_parts *parts, struct upgrade_load *load,
+                       struct upgrade_report *report)
 {
     struct arena arena;
     uint32_t cursor = 0;
-    actor_handle user;
+    actor_handle handle;
     int error = arena_init(&arena, ARENA_BYTES);
-    while (error == 0 && (user = registry_next(parts->registry, &cursor, KIND_USER)) != 0) {
-        struct actor *actor = registry_actor(parts->registry, actor_slot(user));
-        if (!user_move_out((const struct session *)actor->state, user, actor->name, &arena,
-                           &load->records))
-            error = refuse(report, actor);
-        report->users++;
-    }
+    while (error == 0 &&
+           (handle = registry_next(parts->registry, &cursor, REGISTRY_ALL_KINDS)) != 0)
+        error = pack_actor(parts, handle, &arena, load, report);
     arena_fini(&arena);
     return error;
 }
@@ -136,6 +197,7 @@ static int pack_end(struct upgrade_load *load, const struct upgrade_report *repo
     Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
     end.conns = load->fd_count;
     end.users = report->users;
+    end.instances = report->instances;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_END;
     record.end = &end;
     return append(&load->records, &record);
@@ -145,17 +207,26 @@ int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,
                  struct upgrade_report *report)
 {
     struct packing packing = {.load = load};
-    int error = pack_node(parts, &load->records);
+    struct buffer services = {0};
+    uint8_t key[SERVICES_KEY_BYTES];
+    int error = services_move_out(parts->services, key, &services) ? 0 : -EBUSY;
+    if (error == 0)
+        error = pack_node(parts, key, &load->records);
     if (error == 0) {
         report->left = net_move_out(parts->net, pack_conn, &packing);
         error = packing.error;
     }
     if (error == 0)
-        error = pack_users(parts, load, report);
+        error = pack_actors(parts, load, report);
+    if (error == 0)
+        error = buffer_append(&load->records, services.data, services.size);
     if (error == 0)
         error = pack_end(load, report);
+    buffer_fini(&services);
     report->connections = load->fd_count;
     report->bytes = load->records.size;
+    if (error == -EBUSY && report->error[0] == '\0')
+        snprintf(report->error, sizeof(report->error), "an instance of a service is leaving");
     if (error == -ENOMEM)
         snprintf(report->error, sizeof(report->error),
                  "there is no memory for what is handed over");

@@ -94,33 +94,43 @@ static int take_state(const struct upgrade_parts *parts, struct taking *taking,
     return failed;
 }
 
-static int say(struct taking *taking, enum handover_word word)
+static int say(struct handover *handover, struct handover_message *message, enum handover_word word)
 {
-    taking->message->word = (uint8_t)word;
-    taking->message->fd_count = 0;
-    taking->message->size = 0;
-    return handover_say(taking->handover, taking->message, soon());
+    message->word = (uint8_t)word;
+    message->fd_count = 0;
+    message->size = 0;
+    return handover_say(handover, message, soon());
 }
 
-int upgrade_take_over(const struct upgrade_parts *parts, struct handover *handover,
-                      struct upgrade_report *report)
+static void explain(struct upgrade_report *report, int failed)
+{
+    if (failed != 0 && report->error[0] == '\0')
+        snprintf(report->error, sizeof(report->error), "%s", strerror(-failed));
+}
+
+int upgrade_take(const struct upgrade_parts *parts, struct handover *handover,
+                 struct upgrade_report *report)
 {
     struct taking taking = {.handover = handover, .message = calloc(1, sizeof(*taking.message))};
     *report = (struct upgrade_report){0};
-    int failed = taking.message != NULL ? say(&taking, HANDOVER_HELLO) : -ENOMEM;
+    int failed = taking.message != NULL ? say(handover, taking.message, HANDOVER_HELLO) : -ENOMEM;
     if (failed == 0)
         failed = hear_all(&taking, report->error);
     if (failed == 0)
         failed = take_state(parts, &taking, report);
-    if (failed == 0)
-        failed = say(&taking, HANDOVER_READY);
-    if (failed == 0)
-        failed = handover_hear(handover, HANDOVER_GO, taking.message, soon(), report->error);
-    if (failed != 0 && report->error[0] == '\0')
-        snprintf(report->error, sizeof(report->error), "%s", strerror(-failed));
-    if (failed != 0)
-        handover_refuse(handover, report->error);
     free(taking.message);
     free(taking.fds);
+    explain(report, failed);
+    return failed;
+}
+
+int upgrade_confirm(struct handover *handover, struct upgrade_report *report)
+{
+    struct handover_message *message = calloc(1, sizeof(*message));
+    int failed = message != NULL ? say(handover, message, HANDOVER_READY) : -ENOMEM;
+    if (failed == 0)
+        failed = handover_hear(handover, HANDOVER_GO, message, soon(), report->error);
+    free(message);
+    explain(report, failed);
     return failed;
 }

@@ -9,6 +9,7 @@
 #include "base/awake.h"
 #include "base/listeners.h"
 #include "base/passage.h"
+#include "directory/services.h"
 #include "net/net.h"
 #include "persist/committer.h"
 #include "persist/queries.h"
@@ -29,18 +30,19 @@ struct upgrade_parts {
     struct committer *committer;
     struct queries *queries;
     struct net *net;
+    struct services *services;
     struct settings *settings;
     struct counters *counters;
     struct passage *passage; /* of whoever brings work and is no I/O thread */
     struct runner *runner;   /* of the first I/O thread, for turns while there is none */
     unsigned io_threads, workers;
     void (*prepare)(void *context, struct runner *runner, unsigned worker); /* of a worker */
-    const struct behaviour *user;
+    const struct behaviour *user, *instance, *shard;
 };
 
 /* How it went, for people. */
 struct upgrade_report {
-    uint64_t users, connections, left, bytes;
+    uint64_t users, instances, connections, left, bytes;
     uint64_t frozen_ms;
     int64_t process; /* the number of the new one */
     char error[HANDOVER_ERROR_BYTES];
@@ -83,10 +85,13 @@ struct upgrade_gifts {
 };
 int upgrade_take_gifts(struct handover *handover, struct upgrade_gifts *gifts, char *error);
 
-/* All parts are there, nothing has been restored and no thread runs: says so, takes what comes, and
- * waits for the last word. 0: it is ours. */
-int upgrade_take_over(const struct upgrade_parts *parts, struct handover *handover,
-                      struct upgrade_report *report);
+/* All parts are there but those that make actors of their own, nothing has been restored and no
+ * thread runs: says so, and takes what comes. */
+int upgrade_take(const struct upgrade_parts *parts, struct handover *handover,
+                 struct upgrade_report *report);
+
+/* All is there: says so, and waits for the last word. 0: it is ours. */
+int upgrade_confirm(struct handover *handover, struct upgrade_report *report);
 
 /* Makes of records what they were of; the descriptors are taken, if it is 0. */
 int upgrade_unpack(const struct upgrade_parts *parts, struct bytes records, const int *fds,
