@@ -204,8 +204,8 @@ static int open_operators(struct broker *broker, char *error)
         .bounce = egress_bounce,
         .context = egress,
         .http_behaviour = &http_behaviour,
-        .upgrade = broker_succeed,
-        .upgrade_context = broker,
+        .hand_over = broker_succeed,
+        .successor = broker,
     };
     const unsigned last = thread_place(counts, ROLE_COMMITTER);
     CHECK(last < PULSE_THREADS_MAX); /* by the ranges in options.def */

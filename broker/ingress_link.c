@@ -43,6 +43,8 @@ static bool brings_token(struct ingress *ingress, const Usher__V1__Command *comm
         return token_is_right(ingress, command->reload->token);
     case USHER__V1__COMMAND__BODY_DRAIN_NODE:
         return token_is_right(ingress, command->drain_node->token);
+    case USHER__V1__COMMAND__BODY_UPGRADE_NODE:
+        return token_is_right(ingress, command->upgrade_node->token);
     default:
         return false;
     }

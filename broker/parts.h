@@ -73,7 +73,7 @@ int broker_open_net(struct broker *broker, char *error);
 
 /* Puts another process in the place of this one, whose `context` is the broker: does not come back
  * but if that fails, and then nothing has changed. */
-void broker_succeed(void *context);
+void broker_succeed(void *context, uint64_t *frozen_ms, char *error);
 
 /* Becomes what the process before this one was; and waits until it may go on. */
 int broker_take(struct broker *broker, char *error);

@@ -56,17 +56,22 @@ static void find_program(const char *called, char program[PATH_MAX])
         *end = '\0';
 }
 
-void broker_succeed(void *context)
+void broker_succeed(void *context, uint64_t *frozen_ms, char *error)
 {
     struct broker *broker = context;
     const struct upgrade_parts parts = parts_of(broker);
     struct upgrade_report report;
     char program[PATH_MAX];
-    find_program(broker->arguments[0], program);
+    if (broker->options->process_upgrade_program[0] != '\0')
+        snprintf(program, sizeof(program), "%s", broker->options->process_upgrade_program);
+    else
+        find_program(broker->arguments[0], program);
     LOG(broker->log, UPGRADING, LOG_S("program", program));
     if (!upgrade_hand_over(&parts, program, broker->arguments, &report)) {
         LOG(broker->log, UPGRADE_FAILED, LOG_S("error", report.error),
             LOG_U("frozen_ms", report.frozen_ms));
+        *frozen_ms = report.frozen_ms;
+        snprintf(error, BROKER_ERROR_BYTES, "%s", report.error);
         return;
     }
     LOG(broker->log, UPGRADED, LOG_U("to", (uint64_t)report.process), LOG_U("users", report.users),

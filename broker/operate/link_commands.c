@@ -2,7 +2,10 @@
 #include "operate/link_commands.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/memory.h"
@@ -105,6 +108,32 @@ static void drain_node(const struct link_commands *commands, const Usher__V1__Dr
     int failed = leave_ask_drain(commands->leave, (uint64_t)asked->seconds * 1000);
     put_code(out, failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
                                                      : USHER__V1__RESULT__CODE__UNAVAILABLE);
+}
+
+/* What is asked for goes on when this thread is stopped: who asked looks until it is over. */
+static void upgrade_node(const struct link_commands *commands, const Usher__V1__UpgradeNode *asked,
+                         struct buffer *out)
+{
+    if (!may_change(commands, asked->token, out))
+        return;
+    int failed = asked->look ? 0 : succession_ask(commands->succession);
+    struct succession_look look = succession_look(commands->succession);
+    json_t *answer = json_pack("{s:I, s:s, s:I, s:I, s:s}", "pid", (json_int_t)getpid(), "state",
+                               look.state == SUCCESSION_ASKED    ? "asked"
+                               : look.state == SUCCESSION_FAILED ? "failed"
+                                                                 : "none",
+                               "tries", (json_int_t)look.tries, "frozen_ms",
+                               (json_int_t)look.frozen_ms, "error", look.error);
+    char *line = answer != NULL ? json_dumps(answer, JSON_COMPACT) : NULL;
+    struct link_page page = {.room = SIZE_MAX};
+    if (line != NULL)
+        (void)add_line(&page, line, strlen(line));
+    put_lines(out, &page,
+              failed == 0 || failed == -EALREADY ? USHER__V1__RESULT__CODE__OK
+                                                 : USHER__V1__RESULT__CODE__UNAVAILABLE,
+              0);
+    free(line);
+    json_decref(answer);
 }
 
 /* --- history ---------------------------------------------------------------------------------- */
@@ -250,6 +279,9 @@ bool link_commands_answer(struct link_commands *commands, const Usher__V1__Comma
         return true;
     case USHER__V1__COMMAND__BODY_DRAIN_NODE:
         drain_node(commands, command->drain_node, room, out);
+        return true;
+    case USHER__V1__COMMAND__BODY_UPGRADE_NODE:
+        upgrade_node(commands, command->upgrade_node, out);
         return true;
     case USHER__V1__COMMAND__BODY_HISTORY:
         read_history(commands, command->history, room, out);

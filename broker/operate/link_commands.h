@@ -12,6 +12,7 @@
 #include "operate/leave.h"
 #include "operate/past.h"
 #include "operate/reload.h"
+#include "operate/succession.h"
 #include "storage/store.h"
 
 /* All that it points to outlives it. */
@@ -24,6 +25,7 @@ struct link_commands {
     struct link *link;
     const struct follow *follow;
     struct leave *leave;
+    struct succession *succession;
     struct reload *reload;
     struct past past;
     /* of the thread that answers backends, from the first command on */

@@ -57,6 +57,14 @@ static void fill_leave(struct operators *operators, const struct operators_optio
     };
 }
 
+static void fill_succession(struct operators *operators, const struct operators_options *options)
+{
+    succession_init(&operators->succession);
+    operators->succession.leave = &operators->leave;
+    operators->succession.hand_over = options->hand_over;
+    operators->succession.context = options->successor;
+}
+
 static struct past past_of(const struct operators_options *options)
 {
     return (struct past){options->store, options->env, options->config->history_days * DAY_MS};
@@ -71,8 +79,7 @@ static void fill_askers(struct operators *operators, const struct operators_opti
         .reload = operators->reload,
         .pulse = &operators->pulse,
         .certificate = &operators->certificate,
-        .upgrade = options->upgrade,
-        .context = options->upgrade_context,
+        .succession = &operators->succession,
     };
     operators->commands = (struct link_commands){
         .settings = options->settings,
@@ -82,6 +89,7 @@ static void fill_askers(struct operators *operators, const struct operators_opti
         .registry = options->registry,
         .follow = &operators->follow,
         .leave = &operators->leave,
+        .succession = &operators->succession,
         .reload = operators->reload,
         .past = past_of(options),
     };
@@ -171,6 +179,7 @@ int operators_open(struct operators **out, const struct operators_options *optio
     fill_pulse(&operators->pulse, options);
     int failed = open_reload(operators, options, error);
     fill_leave(operators, options);
+    fill_succession(operators, options);
     fill_askers(operators, options);
     failed = failed != 0 ? failed : open_http(operators, options);
     return failed != 0 ? failed : open_backends(operators, options);

@@ -47,9 +47,9 @@ struct operators_options {
     /* A message that is not for whom it came to; takes it. */
     void (*bounce)(void *context, struct runner *runner, struct message *message);
     void *context;
-    /* As in struct signals. */
-    void (*upgrade)(void *context);
-    void *upgrade_context;
+    /* As in struct succession. */
+    void (*hand_over)(void *context, uint64_t *frozen_ms, char *error);
+    void *successor;
 };
 
 struct operators {
@@ -59,6 +59,7 @@ struct operators {
     struct certificate certificate;
     struct follow follow;
     struct leave leave;
+    struct succession succession;
     struct pulse pulse;
     struct reload *reload;
     /* who asks */

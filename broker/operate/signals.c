@@ -20,7 +20,6 @@ void signals_block(sigset_t *set)
     sigaddset(set, SIGHUP);
     sigaddset(set, SIGUSR1);
     sigaddset(set, SIGUSR2);
-    sigaddset(set, SIGRTMIN);
     sigprocmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
@@ -92,9 +91,10 @@ static bool wait_for_the_end(const struct signals *signals, const sigset_t *set,
             reload(signals);
         if (number == SIGUSR1)
             write_recorder(signals->log, recorder_path);
-        if (number == SIGRTMIN && !draining && signals->upgrade != NULL)
-            signals->upgrade(signals->context);
-        draining = draining || number == SIGUSR2;
+        if (number == SIGUSR2 && succession_look(signals->succession).state == SUCCESSION_ASKED)
+            succession_do(signals->succession);
+        else
+            draining = draining || number == SIGUSR2;
         if (draining && leave_drain_step(signals->leave, &wait_ms))
             return leave_restarts(signals->leave);
         if (number == 0 && watchdog_ms != 0)

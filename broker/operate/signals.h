@@ -10,6 +10,7 @@
 #include "operate/certificate.h"
 #include "operate/leave.h"
 #include "operate/pulse.h"
+#include "operate/succession.h"
 
 /* All that it points to outlives it. */
 struct signals {
@@ -19,16 +20,13 @@ struct signals {
     struct reload *reload;
     const struct pulse *pulse;
     struct certificate *certificate;
-    /* Puts another process in the place of this one; comes back if that has failed. NULL: it
-     * cannot.
-     */
-    void (*upgrade)(void *context);
-    void *context;
+    struct succession *succession;
 };
 
 /* SIGTERM and SIGINT end the broker, SIGHUP asks for a reload, SIGUSR1 for the flight recorder,
- * SIGUSR2 for what leave.h asks. They are blocked in every thread that is started afterwards, and
- * `set` gets them. SIGPIPE and SIGXFSZ are ignored: what they tell comes as an error too. */
+ * SIGUSR2 for what leave.h or succession.h asks. They are blocked in every thread that is started
+ * afterwards, and `set` gets them. SIGPIPE and SIGXFSZ are ignored: what they tell comes as an
+ * error too. */
 void signals_block(sigset_t *set);
 
 /* Tells log and manager that the broker serves; then does what signals ask for until it is to stop,

@@ -26,6 +26,7 @@ struct order {
     Usher__V1__Trace trace;
     Usher__V1__Reload reload;
     Usher__V1__DrainNode drain;
+    Usher__V1__UpgradeNode upgrade;
 };
 
 static void pack_trace(Usher__V1__Trace *trace, const struct usher_backend_query *query,
@@ -75,6 +76,14 @@ static bool pack_order(const struct usher_backend *backend, Usher__V1__Command *
         order->drain.token = token;
         command->body_case = USHER__V1__COMMAND__BODY_DRAIN_NODE;
         command->drain_node = &order->drain;
+        return true;
+    case USHER_BACKEND_UPGRADE_NODE:
+    case USHER_BACKEND_UPGRADE_LOOK:
+        usher__v1__upgrade_node__init(&order->upgrade);
+        order->upgrade.token = token;
+        order->upgrade.look = query->kind == USHER_BACKEND_UPGRADE_LOOK;
+        command->body_case = USHER__V1__COMMAND__BODY_UPGRADE_NODE;
+        command->upgrade_node = &order->upgrade;
         return true;
     default:
         return false;

@@ -466,7 +466,8 @@ enum usher_backend_query_kind {
     USHER_BACKEND_EVENTS,   /* after_seq, limit -> events, seq, reset */
     USHER_BACKEND_COUNT,    /* -> numbers */
     USHER_BACKEND_STATS,    /* -> numbers */
-    /* For operators; TRACE_START to DRAIN_NODE change something, and send the token of the options.
+    /* For operators; TRACE_START to UPGRADE_NODE change something, and send the token of the
+     * options.
      */
     USHER_BACKEND_RECORDER,     /* user (or NULL), after_seq -> lines, seq, more */
     USHER_BACKEND_TRACE_READ,   /* user, after_seq -> lines, seq, more */
@@ -474,6 +475,8 @@ enum usher_backend_query_kind {
     USHER_BACKEND_TRACE_STOP,   /* user */
     USHER_BACKEND_RELOAD,       /* -> lines: what changed, or why nothing did (MALFORMED) */
     USHER_BACKEND_DRAIN_NODE,   /* seconds, or restart */
+    USHER_BACKEND_UPGRADE_NODE, /* -> a line: see UpgradeNode in backend.proto */
+    USHER_BACKEND_UPGRADE_LOOK, /* -> the same, and asks for nothing; needs the token too */
     USHER_BACKEND_ROOMS,        /* prefix, after_user (a room's name), limit -> rooms, more */
     USHER_BACKEND_ROOM_MEMBERS, /* room, after_user (`next` of the page before), limit -> members,
                                  * next, seq (the news that they are true for), incarnation, offset

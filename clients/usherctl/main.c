@@ -35,6 +35,7 @@ enum {
     COMMAND_TRACE,
     COMMAND_RELOAD,
     COMMAND_DRAIN,
+    COMMAND_UPGRADE,
     COMMAND_STORE,
     COMMANDS,
 };
@@ -91,6 +92,9 @@ static const struct command {
     [COMMAND_DRAIN] = {"drain", 0, 0, ctl_drain, "drain [--seconds N | --restart]",
                        "send the clients away in waves, then stop usherd; or, when no other node "
                        "takes them, restart it"},
+    [COMMAND_UPGRADE] = {"upgrade", 0, 0, ctl_upgrade, "upgrade",
+                         "put the newer program in the place of the running one, which no plain "
+                         "client notices; says for how long nobody was served"},
     [COMMAND_STORE] = {"store", 1, 100, ctl_store, "store check|dump|backup|restore ...",
                        "look into a store, running or not; see usher-store --help"},
 };
