@@ -123,14 +123,17 @@ static bool watch(struct reactor *reactor, const struct conn *conn)
     return epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, conn->fd, &event) == 0;
 }
 
-void conn_move_in(struct reactor *reactor, struct conn *conn, int fd, uint8_t listener,
-                  uint64_t owner, char *peer)
+void conn_move_in(struct reactor *reactor, struct conn *conn, const struct conn_moved *moved)
 {
-    const struct arrival arrival = {.fd = fd, .source = SOURCE_NONE, .listener = listener};
+    const struct arrival arrival = {
+        .fd = moved->fd, .source = SOURCE_NONE, .listener = moved->listener};
     reset(reactor, conn, &arrival);
-    conn_name_peer(conn, peer);
+    conn->state = CONN_OPEN; /* what it had to shake hands for is done */
+    conn_name_peer(conn, moved->peer);
+    if (moved->wire != NULL)
+        conn->wire = moved->wire;
     conn->stranger = false; /* it is counted as one by what follows, if it is */
-    conn_set_owner(reactor, conn, owner);
+    conn_set_owner(reactor, conn, moved->owner);
     count_open(reactor, conn, 1);
     if (!watch(reactor, conn))
         conn_read_again(reactor, conn); /* which finds out what is wrong with it */

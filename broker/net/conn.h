@@ -135,10 +135,16 @@ size_t conn_input_bytes(const struct net_options *options);
 
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival); /* takes its fd and peer */
 
-/* From another process, into a slot that was claimed for it; takes fd and peer. It is counted as open
- * already. */
-void conn_move_in(struct reactor *reactor, struct conn *conn, int fd, uint8_t listener,
-                  uint64_t owner, char *peer);
+/* From another process, into a slot that was claimed for it; takes the descriptor and what else it
+ * is made of. It is counted as open already. */
+struct conn_moved {
+    int fd;
+    uint8_t listener;
+    uint64_t owner;
+    char *peer; /* its address, if the socket does not know it and no state has it */
+    void *wire; /* the state of a transport that is in service */
+};
+void conn_move_in(struct reactor *reactor, struct conn *conn, const struct conn_moved *moved);
 
 /* The peer's address as net_address gives it; NULL: the socket has to be asked. Borrowed. */
 const char *conn_peer(const struct conn *conn);

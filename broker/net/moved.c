@@ -64,7 +64,7 @@ static bool can_move(const struct conn *conn)
 {
     const struct transport *transport = conn_transport(conn);
     return conn->state == CONN_OPEN && conn->kept == NULL && conn->errand == NULL && !conn->dead &&
-           !conn->input_over && transport->handshake == NULL && !conn->forwards &&
+           !conn->input_over && (transport->handshake == NULL || transport->pack != NULL) &&
            atomic_load_explicit(&conn->orders, memory_order_relaxed) == 0 &&
            conn->chunks_given == atomic_load_explicit(&conn->chunks_done, memory_order_relaxed);
 }
@@ -88,6 +88,21 @@ static struct net_moved describe(struct reactor *reactor, struct conn *conn)
     };
 }
 
+/* False: it cannot go. */
+static bool move_out(struct reactor *reactor, struct conn *conn, net_move_each *each, void *context)
+{
+    const struct transport *transport = conn_transport(conn);
+    Usher__V1__HandoverWebSocket websocket = USHER__V1__HANDOVER_WEB_SOCKET__INIT;
+    if (!can_move(conn))
+        return false;
+    struct net_moved moved = describe(reactor, conn);
+    if (transport->pack != NULL && !transport->pack(conn->wire, &websocket))
+        return false;
+    moved.websocket = transport->pack != NULL ? &websocket : NULL;
+    each(context, &moved);
+    return true;
+}
+
 size_t net_move_out(struct net *net, net_move_each *each, void *context)
 {
     size_t left = 0;
@@ -96,14 +111,8 @@ size_t net_move_out(struct net *net, net_move_each *each, void *context)
         struct reactor *reactor = &net->reactors[i];
         for (uint32_t slot = 0; slot < reactor->slots_made; slot++) {
             struct conn *conn = slot_conn(reactor, slot);
-            if (conn->state == CONN_FREE)
-                continue;
-            if (!can_move(conn)) {
+            if (conn->state != CONN_FREE && !move_out(reactor, conn, each, context))
                 left++;
-                continue;
-            }
-            const struct net_moved moved = describe(reactor, conn);
-            each(context, &moved);
         }
     }
     return left;
@@ -121,7 +130,9 @@ static bool can_be(const struct net *net, const struct net_moved *moved)
     const struct transport *transport = transports[listener_rows[moved->listener].transport];
     return moved->handle >> 32 != 0 && ((uint32_t)moved->handle & 0xffffff) < net->slots_max &&
            ((uint32_t)moved->handle & 0xffffff) >= reactor->slots_made &&
-           transport->handshake == NULL && moved->carry.size <= reactor->input_bytes - READ_BYTES &&
+           (moved->websocket != NULL) == (transport->unpack != NULL) &&
+           (transport->handshake == NULL || transport->unpack != NULL) &&
+           moved->carry.size <= reactor->input_bytes - READ_BYTES &&
            moved->pending.size <= UINT32_MAX / 2 && (moved->owner != 0 || !moved->welcomed);
 }
 
@@ -149,24 +160,36 @@ static int give_bytes(struct reactor *reactor, struct conn *conn, const struct n
     return conn->state == CONN_OPEN ? 0 : -ENOMEM;
 }
 
+/* What it stands upon. False: it cannot be, or there is no memory; nothing is left to be freed. */
+static bool make_base(const struct net_moved *moved, struct conn_moved *base)
+{
+    const struct transport *transport = transports[listener_rows[moved->listener].transport];
+    *base = (struct conn_moved){moved->fd, moved->listener, moved->owner, NULL, NULL};
+    if (moved->websocket != NULL)
+        base->wire = transport->unpack(moved->websocket, moved->peer);
+    else if (moved->peer != NULL)
+        base->peer = strdup(moved->peer);
+    return moved->websocket != NULL ? base->wire != NULL
+                                    : moved->peer == NULL || base->peer != NULL;
+}
+
 int net_move_in(struct net *net, const struct net_moved *moved)
 {
+    struct conn_moved base;
     CHECK(net->started == 0);
-    if (!can_be(net, moved))
+    if (!can_be(net, moved) || !make_base(moved, &base))
         return -EINVAL;
     struct reactor *reactor = reactor_of(net, moved->handle);
-    char *peer = moved->peer != NULL ? strdup(moved->peer) : NULL;
-    struct conn *conn = NULL;
-    if (moved->peer == NULL || peer != NULL)
-        conn = slot_claim(reactor, (uint32_t)moved->handle & 0xffffff,
-                          (uint32_t)(moved->handle >> 32));
+    struct conn *conn =
+        slot_claim(reactor, (uint32_t)moved->handle & 0xffffff, (uint32_t)(moved->handle >> 32));
     if (conn == NULL) {
-        free(peer);
+        free(base.peer);
+        transports[listener_rows[moved->listener].transport]->destroy(base.wire);
         return -ENOMEM;
     }
     reactor->now_ms = env_monotonic_ms(net->options.env);
     atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);
-    conn_move_in(reactor, conn, moved->fd, moved->listener, moved->owner, peer);
+    conn_move_in(reactor, conn, &base);
     fill(conn, moved);
     deadline_enter(reactor, conn, moved->welcomed ? DEADLINE_SILENCE : DEADLINE_LOGIN);
     return give_bytes(reactor, conn, moved);

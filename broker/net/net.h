@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/prefixes.h"
+#include "handover.pb-c.h"
 #include "proto/bytes.h"
 
 typedef uint64_t conn_handle; /* 0: none */
@@ -305,6 +306,7 @@ struct net_moved {
     struct bytes carry;   /* read, and not yet a whole frame */
     struct bytes pending; /* written, and not yet taken by the socket */
     const char *peer;     /* its address, if the socket does not know it; else NULL */
+    const Usher__V1__HandoverWebSocket *websocket; /* NULL: it is none */
 };
 typedef void net_move_each(void *context, const struct net_moved *moved);
 

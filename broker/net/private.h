@@ -318,7 +318,8 @@ void *reactor_run(void *argument);
 void reactor_round(struct reactor *reactor, bool may_wait);
 void reactor_close(struct reactor *reactor);
 
-/* There is no thread: who was accepted and what was ordered, on the calling one. False: nothing was.
+/* There is no thread: who was accepted and what was ordered, on the calling one. False: nothing
+ * was.
  */
 bool reactor_settle(struct reactor *reactor);
 

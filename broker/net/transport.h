@@ -14,6 +14,7 @@
 #include "base/listeners.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "handover.pb-c.h"
 #include "proto/bytes.h"
 
 struct tls_domain;
@@ -151,6 +152,13 @@ struct transport {
     /* The peer's address as text, also when it is gone; NULL, or gives NULL: ask the socket. The
      * state is not NULL. */
     const char *(*peer)(const void *state);
+
+    /* Of a connection that goes over to another process: what its state is, borrowed from it;
+     * false: it cannot go. And over there the state (peer: NULL, or the address), or NULL for what
+     * cannot be, and without memory. Both NULL: it has no state that can, but for the peer's
+     * address. */
+    bool (*pack)(const void *state, Usher__V1__HandoverWebSocket *to);
+    void *(*unpack)(const Usher__V1__HandoverWebSocket *from, const char *peer);
 
     /* Gives the state back; no other thread uses it any more. NULL is fine. */
     void (*destroy)(void *state);

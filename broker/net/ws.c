@@ -46,7 +46,7 @@ const struct ending websocket_endings[] = {
 
 /* --- what this side says by itself ------------------------------------------------------------ */
 
-static struct words *words_make(const uint8_t *bytes, size_t size)
+struct words *websocket_words(const uint8_t *bytes, size_t size)
 {
     struct words *words = malloc(sizeof(*words) + size);
     CHECK(size <= UINT16_MAX);
@@ -87,7 +87,7 @@ static void leave(struct ws *ws, struct words *words, uintptr_t mark)
 static void leave_close(struct ws *ws, uint16_t code, const char *text)
 {
     uint8_t bytes[WS_CLOSE_FRAME_BYTES_MAX];
-    leave(ws, words_make(bytes, ws_close_frame(bytes, code, text)), CLOSING);
+    leave(ws, websocket_words(bytes, ws_close_frame(bytes, code, text)), CLOSING);
 }
 
 /* The write-side owner. What is to be said now; NULL: nothing. */
@@ -192,7 +192,7 @@ static void answer_ping(struct ws *ws, const struct ws_control *ping)
     size_t size = ws_header(bytes, WS_PONG, ping->size);
     CHECK(ping->size <= WS_CONTROL_BYTES_MAX);
     memcpy(bytes + size, ping->data, ping->size);
-    leave(ws, words_make(bytes, size + ping->size), 0);
+    leave(ws, websocket_words(bytes, size + ping->size), 0);
 }
 
 /* The same code back. */
@@ -312,7 +312,7 @@ bool websocket_rouse(void *state)
     uint8_t bytes[WS_HEADER_BYTES_MAX];
     if (ws->pinged || ws->end != END_NOT)
         return false;
-    struct words *words = words_make(bytes, ws_header(bytes, WS_PING, 0));
+    struct words *words = websocket_words(bytes, ws_header(bytes, WS_PING, 0));
     ws->pinged = ws->owes_pong = words != NULL;
     leave(ws, words, 0);
     return ws->pinged;

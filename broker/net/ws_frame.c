@@ -311,6 +311,18 @@ int ws_read(struct ws_reader *reader, const struct ws_limits *limits, struct ws_
     }
 }
 
+bool ws_reader_move_in(struct ws_reader *reader, const uint8_t *control, size_t size)
+{
+    CHECK(reader->control == NULL && size > 0 && size <= WS_CONTROL_BYTES_MAX);
+    reader->control = malloc(size);
+    if (reader->control == NULL)
+        return false;
+    memory_account((int64_t)size);
+    memcpy(reader->control, control, size);
+    reader->control_size = (uint8_t)size;
+    return true;
+}
+
 void ws_reader_fini(struct ws_reader *reader)
 {
     if (reader->control == NULL)

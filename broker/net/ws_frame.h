@@ -86,6 +86,10 @@ struct ws_control {
 int ws_read(struct ws_reader *reader, const struct ws_limits *limits, struct ws_input *input,
             struct ws_control *control);
 
+/* Of a zeroed reader: the payload, of that size, of a control frame that has come in part to
+ * another process. False without memory. */
+bool ws_reader_move_in(struct ws_reader *reader, const uint8_t *control, size_t size);
+
 /* Frees what it keeps. */
 void ws_reader_fini(struct ws_reader *reader);
 

@@ -145,6 +145,21 @@ static const struct transport_handshake ws_handshake = {
     .foreign = METRIC_tls_on_plain_port,
 };
 
+static bool ws_pack(const void *state, Usher__V1__HandoverWebSocket *to)
+{
+    return websocket_pack(state, to);
+}
+
+static void *ws_unpack(const Usher__V1__HandoverWebSocket *from, const char *peer)
+{
+    struct ws *ws = ws_begin(NULL, -1, peer, false);
+    if (ws != NULL && !websocket_unpack(ws, from)) {
+        ws_destroy(ws);
+        ws = NULL;
+    }
+    return ws;
+}
+
 const struct transport transport_ws = {
     .handshake = &ws_handshake,
     .read = ws_take,
@@ -154,5 +169,7 @@ const struct transport transport_ws = {
     .farewell = websocket_farewell,
     .shut = ws_shut,
     .peer = ws_peer,
+    .pack = ws_pack,
+    .unpack = ws_unpack,
     .destroy = ws_destroy,
 };

@@ -122,6 +122,15 @@ ssize_t websocket_write_below(const struct place *place, const uint8_t *data, si
 /* Gives back what it holds, but not itself. */
 void websocket_fini(struct ws *ws);
 
+/* --- ws_moved.c: it goes over to another process; between two calls of any other */
+
+/* As transport.h has them; the second fills what is zeroed but for `named`. */
+bool websocket_pack(const struct ws *ws, Usher__V1__HandoverWebSocket *to);
+bool websocket_unpack(struct ws *ws, const Usher__V1__HandoverWebSocket *from);
+
+/* Words of that many bytes; NULL without memory. */
+struct words *websocket_words(const uint8_t *bytes, size_t size);
+
 /* --- ws_upgrade.c: the handshake, on the I/O thread ------------------------------------------- */
 
 int websocket_shake(const struct place *place, const struct ws_site *site, struct ws *ws);

@@ -83,6 +83,7 @@ static int take_conn(struct unpacking *unpacking, const Usher__V1__HandoverConn 
         .carry = {conn->carry.data, conn->carry.len},
         .pending = {conn->pending.data, conn->pending.len},
         .peer = conn->peer[0] != '\0' ? conn->peer : NULL,
+        .websocket = conn->websocket,
     };
     int error = net_move_in(unpacking->parts->net, &moved);
     if (error != 0)

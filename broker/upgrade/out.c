@@ -100,6 +100,7 @@ static void pack_conn(void *context, const struct net_moved *moved)
     conn.early_bytes = moved->early_bytes;
     conn.carry = whole(moved->carry.data, moved->carry.size);
     conn.pending = whole(moved->pending.data, moved->pending.size);
+    conn.websocket = (Usher__V1__HandoverWebSocket *)(uintptr_t)moved->websocket;
     conn.peer = (char *)(uintptr_t)(moved->peer != NULL ? moved->peer : "");
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_CONN;
     record.conn = &conn;
