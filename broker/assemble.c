@@ -231,6 +231,7 @@ static int open_admission(struct broker *broker)
         .wake = wake_home,
         .registry = broker->registry,
         .services = broker->services,
+        .passage = &broker->passage,
         .call_last = &broker->counters.call_last,
         .bounce = egress_bounce,
         .context = &broker->egress,

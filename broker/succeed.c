@@ -29,6 +29,7 @@ static struct upgrade_parts parts_of(struct broker *broker)
         .queries = broker->queries,
         .net = egress->net,
         .services = broker->services,
+        .admission = broker->admission,
         .settings = &broker->settings,
         .counters = &broker->counters,
         .passage = &broker->passage,

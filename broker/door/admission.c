@@ -338,6 +338,14 @@ void admission_set_target(struct admission *admission, struct web_target *target
     wake(admission);
 }
 
+uint64_t admission_count(struct admission *admission)
+{
+    lock_take(&admission->lock);
+    uint64_t count = admission->waiting;
+    lock_give(&admission->lock);
+    return count;
+}
+
 void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t *passed_over)
 {
     lock_take(&admission->lock);

@@ -11,6 +11,7 @@
 #include "runtime/scheduler.h"
 
 struct admission;
+struct passage;
 struct services;
 struct web_target;
 
@@ -28,6 +29,7 @@ struct admission_options {
     /* --- auth.mode service: who is asked, and the actor that gets the answers */
     struct registry *registry;
     struct services *services;
+    struct passage *passage;     /* of the calls to it */
     _Atomic uint64_t *call_last; /* the numbers of all calls */
     /* What comes to that actor and is not for it; takes it. */
     void (*bounce)(void *context, struct runner *runner, struct message *message);
@@ -88,6 +90,9 @@ void admission_count_keys(struct admission *admission, uint64_t *used, uint64_t 
  * many of its source do; -EAGAIN, its address has failed too often, with job->retry_after_ms set.
  * Any thread; never blocks for long. */
 int admission_submit(struct admission *admission, struct login_job *job);
+
+/* How many have been submitted and are not judged; any thread. */
+uint64_t admission_count(struct admission *admission);
 
 /* Judges one login on the calling thread, or asks a service about it, or gives up one whose service
  * is late. False: nothing was to be done. */

@@ -6,6 +6,7 @@
 #include "actors/kinds.h"
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/passage.h"
 #include "client.pb-c.h"
 #include "directory/services.h"
 #include "door/admission.h"
@@ -134,7 +135,10 @@ void admission_ask(struct admission *admission, struct login_job *job)
     struct user_call_message *call = make_call(admission, job);
     append(admission, job);
     uint16_t code;
-    if (services_route(options->services, NULL, call, &code) != 0)
+    passage_enter(options->passage);
+    bool routed = services_route(options->services, NULL, call, &code) != 0;
+    passage_leave(options->passage);
+    if (routed)
         return;
     message_destroy(&call->header);
     job = take_asked(admission, number);

@@ -13,6 +13,8 @@
  * place where it ends, which every stop of the broker shows to be right, and beginning them again
  * costs some ten microseconds each. */
 
+enum { JUDGED_MS = 20 };
+
 static uint64_t now_ms(const struct upgrade_parts *parts)
 {
     return env_monotonic_ms(parts->env);
@@ -24,14 +26,22 @@ static void take_time(const struct upgrade_parts *parts)
     parts->runner->wall_ms = env_wall_ms(parts->env);
 }
 
+/* A token is judged in no time; whom somebody else is asked about cannot be waited for, and does
+ * not go. */
+static bool is_judging(const struct upgrade_parts *parts)
+{
+    return parts->admission != NULL && admission_count(parts->admission) > 0;
+}
+
 /* False: there was nothing. */
-static bool run_what_is_left(const struct upgrade_parts *parts)
+static bool run_what_is_left(const struct upgrade_parts *parts, uint64_t judged_until_ms)
 {
     take_time(parts);
     bool any = scheduler_run(parts->scheduler, parts->runner, SIZE_MAX) > 0;
     committer_drain(parts->committer);
     any = queries_step(parts->queries) || any;
     any = net_settle(parts->net) || any;
+    any = (is_judging(parts) && parts->runner->now_ms < judged_until_ms) || any;
     return any || scheduler_backlog(parts->scheduler);
 }
 
@@ -48,9 +58,10 @@ int upgrade_freeze(const struct upgrade_parts *parts, uint64_t until_ms)
     if (!passage_close(parts->passage, parts->env, until_ms))
         return -ETIMEDOUT;
     stop_threads(parts);
+    const uint64_t judged_until_ms = now_ms(parts) + JUDGED_MS;
     bool quiet = false;
     while (!quiet && now_ms(parts) < until_ms)
-        quiet = !run_what_is_left(parts);
+        quiet = !run_what_is_left(parts, judged_until_ms);
     committer_pause(parts->committer);
     if (quiet && !scheduler_backlog(parts->scheduler))
         return 0;

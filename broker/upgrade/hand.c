@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "process/notify.h"
 #include "upgrade/upgrade.h"
 
 /* The old side. Until the last word is said everything here can be taken back: the new process is
@@ -120,8 +121,11 @@ static bool freeze_and_give(const struct upgrade_parts *parts, struct handover *
     report->frozen_ms = now_ms(parts) - began_ms;
     message->fd_count = 0;
     message->size = 0;
+    if (failed == 0)
+        notify_manager("MAINPID=%lld", (long long)handover_process(handover));
     if (failed == 0 && say(handover, message, HANDOVER_GO, until_ms, report->error) == 0)
         return true;
+    notify_manager("MAINPID=%lld", (long long)getpid());
     CHECK_DEBT(upgrade_thaw(parts) == 0, "threads that cannot be started again");
     return false;
 }

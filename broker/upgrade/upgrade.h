@@ -10,6 +10,7 @@
 #include "base/listeners.h"
 #include "base/passage.h"
 #include "directory/services.h"
+#include "door/admission.h"
 #include "net/net.h"
 #include "persist/committer.h"
 #include "persist/queries.h"
@@ -31,6 +32,7 @@ struct upgrade_parts {
     struct queries *queries;
     struct net *net;
     struct services *services;
+    struct admission *admission; /* NULL: nobody is judged */
     struct settings *settings;
     struct counters *counters;
     struct passage *passage; /* of whoever brings work and is no I/O thread */
