@@ -68,8 +68,7 @@ struct broker {
 /* The front end as the options want it, wired to an assembled broker, not yet started. */
 int broker_open_net(struct broker *broker, char *error);
 
-/* --- succeed.c ---------------------------------------------------------------------------------
- */
+/* --- succeed.c -------------------------------------------------------------------------------- */
 
 /* Puts another process in the place of this one, whose `context` is the broker: does not come back
  * but if that fails, and then nothing has changed. */

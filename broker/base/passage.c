@@ -29,6 +29,8 @@ static bool is_closed(struct passage *passage)
 
 void passage_enter(struct passage *passage)
 {
+    if (passage == NULL)
+        return;
     for (;;) {
         atomic_fetch_add_explicit(&passage->inside, 1, memory_order_seq_cst);
         if (!is_closed(passage))
@@ -43,6 +45,8 @@ void passage_enter(struct passage *passage)
 
 void passage_leave(struct passage *passage)
 {
+    if (passage == NULL)
+        return;
     uint32_t before = atomic_fetch_sub_explicit(&passage->inside, 1, memory_order_seq_cst);
     CHECK(before > 0);
     if (before > 1 || !is_closed(passage))

@@ -23,6 +23,7 @@ struct passage {
 void passage_init(struct passage *passage);
 void passage_destroy(struct passage *passage);
 
+/* NULL is one that nobody ever closes. */
 void passage_enter(struct passage *passage);
 void passage_leave(struct passage *passage);
 

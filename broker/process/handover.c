@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -163,6 +164,19 @@ int handover_start(struct handover **out, const char *program, char *const argv[
         snprintf(error, HANDOVER_ERROR_BYTES, "cannot start %.300s: %s", program,
                  strerror(-failed));
     return failed;
+}
+
+const char *handover_program(const char *called, char *found)
+{
+    static const char gone[] = " (deleted)";
+    if (strchr(called, '/') != NULL)
+        return called;
+    ssize_t size = readlink("/proc/self/exe", found, PATH_MAX - 1);
+    found[size > 0 ? size : 0] = '\0';
+    char *end = strstr(found, gone);
+    if (end != NULL && end[sizeof(gone) - 1] == '\0')
+        *end = '\0';
+    return found;
 }
 
 int64_t handover_process(const struct handover *handover)

@@ -41,14 +41,17 @@ struct handover_message {
 
 struct handover;
 
-/* --- the process that is there -----------------------------------------------------------------
- */
+/* --- the process that is there ---------------------------------------------------------------- */
 
 /* Starts `program` with the channel. It gets the arguments and the environment as they are, but for
  * what a service manager has meant for this process alone. 0, or -errno with a line in `error`
  * (HANDOVER_ERROR_BYTES). */
 int handover_start(struct handover **handover, const char *program, char *const argv[],
                    char *error);
+
+/* The program that was started as `called`: by its path, where there may be another one by now.
+ * Into `found` (PATH_MAX) if need be. */
+const char *handover_program(const char *called, char *found);
 
 /* Its process number. */
 int64_t handover_process(const struct handover *handover);
@@ -57,22 +60,20 @@ int64_t handover_process(const struct handover *handover);
  * given is closed there with it. NULL is fine. */
 void handover_cancel(struct handover *handover);
 
-/* --- the process that comes --------------------------------------------------------------------
- */
+/* --- the process that comes ------------------------------------------------------------------- */
 
 /* Whether this one was started by handover_start: 0; -ENOENT if not, which is the usual start.
  * Once, before there are other threads or other descriptors. */
 int handover_take(struct handover **handover);
 
-/* Waits until the process before us has ended, which it does with its last word: what it had open is
- * free then. -ETIMEDOUT: it has not. */
+/* Waits until the process before us has ended, which it does with its last word: what it had open
+ * is free then. -ETIMEDOUT: it has not. */
 int handover_await_end(struct handover *handover, uint64_t until_ms);
 
 /* Lets go of the channel. NULL is fine. */
 void handover_close(struct handover *handover);
 
-/* --- both --------------------------------------------------------------------------------------
- */
+/* --- both ------------------------------------------------------------------------------------- */
 
 /* The descriptors stay the caller's. */
 int handover_say(struct handover *handover, const struct handover_message *message,

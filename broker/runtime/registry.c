@@ -373,8 +373,8 @@ uint32_t registry_generation(struct registry *registry)
     uint32_t most = registry->generation_before;
     uint32_t made = atomic_load_explicit(&registry->slots_made, memory_order_acquire);
     for (uint32_t slot = 0; slot < made; slot++) {
-        uint32_t generation = atomic_load_explicit(&registry_actor(registry, slot)->generation,
-                                                   memory_order_relaxed);
+        uint32_t generation =
+            atomic_load_explicit(&registry_actor(registry, slot)->generation, memory_order_relaxed);
         most = generation > most ? generation : most;
     }
     return most;

@@ -34,7 +34,8 @@ int scheduler_create(struct scheduler **scheduler, const struct scheduler_option
 /* After scheduler_stop, or when no worker was started. */
 void scheduler_destroy(struct scheduler *scheduler);
 
-/* Starts `count` threads, also once more after scheduler_stop. `prepare` gives each its runner's index and scratch. 0 or -errno. */
+/* Starts `count` threads, also once more after scheduler_stop. `prepare` gives each its runner's
+ * index and scratch. 0 or -errno. */
 int scheduler_start(struct scheduler *scheduler, unsigned count,
                     void (*prepare)(void *context, struct runner *runner, unsigned worker));
 

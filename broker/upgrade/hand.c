@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "process/notify.h"
 #include "upgrade/upgrade.h"
 
@@ -16,7 +18,7 @@
  * The new one has its configuration read, its parts made and the store open before this one stands
  * still: only what nobody can prepare is done in that time. */
 
-enum { PREPARE_MS = 20000, FREEZE_MS = 1000 };
+enum { PREPARE_MS = 10000, FREEZE_MS = 1000 };
 
 static uint64_t now_ms(const struct upgrade_parts *parts)
 {
@@ -130,19 +132,26 @@ static bool freeze_and_give(const struct upgrade_parts *parts, struct handover *
     return false;
 }
 
-bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, char *const argv[],
-                       struct upgrade_report *report)
+/* Started, and ready to take over. */
+static int prepare(const struct upgrade_parts *parts, const char *program, char *const argv[],
+                   struct handover **handover, struct handover_message *message, char *error)
+{
+    int failed = handover_start(handover, program, argv, error);
+    if (failed == 0)
+        failed = give_gifts(parts, *handover, message, error);
+    if (failed == 0)
+        failed =
+            handover_hear(*handover, HANDOVER_HELLO, message, now_ms(parts) + PREPARE_MS, error);
+    return failed;
+}
+
+static bool hand_over(const struct upgrade_parts *parts, const char *program, char *const argv[],
+                      struct upgrade_report *report)
 {
     struct handover *handover = NULL;
-    struct handover_message *message = calloc(1, sizeof(*message));
-    *report = (struct upgrade_report){0};
-    int failed =
-        message != NULL ? handover_start(&handover, program, argv, report->error) : -ENOMEM;
-    if (failed == 0)
-        failed = give_gifts(parts, handover, message, report->error);
-    if (failed == 0)
-        failed = handover_hear(handover, HANDOVER_HELLO, message, now_ms(parts) + PREPARE_MS,
-                               report->error);
+    struct handover_message *message;
+    MEMORY_MUST((message = calloc(1, sizeof(*message))) != NULL, "a hand-over");
+    int failed = prepare(parts, program, argv, &handover, message, report->error);
     report->process = handover != NULL ? handover_process(handover) : 0;
     bool gone = failed == 0 && freeze_and_give(parts, handover, message, report);
     free(message);
@@ -150,5 +159,25 @@ bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, c
         handover_close(handover);
     else
         handover_cancel(handover);
+    return gone;
+}
+
+bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, char *const argv[],
+                       struct upgrade_report *report)
+{
+    char found[PATH_MAX];
+    *report = (struct upgrade_report){0};
+    if (program[0] == '\0')
+        program = handover_program(argv[0], found);
+    LOG(parts->log, UPGRADING, LOG_S("program", program));
+    bool gone = hand_over(parts, program, argv, report);
+    if (gone)
+        LOG(parts->log, UPGRADED, LOG_U("to", (uint64_t)report->process),
+            LOG_U("users", report->users), LOG_U("instances", report->instances),
+            LOG_U("connections", report->connections), LOG_U("left", report->left),
+            LOG_U("bytes", report->bytes), LOG_U("frozen_ms", report->frozen_ms));
+    else
+        LOG(parts->log, UPGRADE_FAILED, LOG_S("error", report->error),
+            LOG_U("frozen_ms", report->frozen_ms));
     return gone;
 }

@@ -41,8 +41,7 @@ int upgrade_take_gifts(struct handover *handover, struct upgrade_gifts *gifts, c
     return failed;
 }
 
-/* --- what comes while the old one stands still -------------------------------------------------
- */
+/* --- what comes while the old one stands still ------------------------------------------------ */
 
 struct taking {
     struct handover *handover;
@@ -121,6 +120,10 @@ int upgrade_take(const struct upgrade_parts *parts, struct handover *handover,
     free(taking.message);
     free(taking.fds);
     explain(report, failed);
+    if (failed == 0)
+        LOG(parts->log, TAKEN_OVER, LOG_U("users", report->users),
+            LOG_U("instances", report->instances), LOG_U("connections", report->connections),
+            LOG_U("bytes", report->bytes));
     return failed;
 }
 

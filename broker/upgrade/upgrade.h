@@ -50,8 +50,7 @@ struct upgrade_report {
     char error[HANDOVER_ERROR_BYTES];
 };
 
-/* --- the old process ---------------------------------------------------------------------------
- */
+/* --- the old process -------------------------------------------------------------------------- */
 
 /* Stops everything that could change something and runs until nothing is left to run. 0;
  * -ETIMEDOUT: it does not come to rest, and goes on. */
@@ -72,13 +71,13 @@ int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,
                  struct upgrade_report *report);
 void upgrade_load_fini(struct upgrade_load *load);
 
-/* Starts the program with these arguments and gives it all; true: it has, and this process has
- * nothing any more and is to end at once. False: this one goes on, and the report says why. */
+/* Starts the program ("": this one, by the path that it was started by) with these arguments and
+ * gives it all, which the log says; true: it has, and this process has nothing any more and is to
+ * end at once. False: this one goes on, and the report says why. */
 bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, char *const argv[],
                        struct upgrade_report *report);
 
-/* --- the new process ---------------------------------------------------------------------------
- */
+/* --- the new process -------------------------------------------------------------------------- */
 
 /* What comes first: before there is a store or a front end. */
 struct upgrade_gifts {

@@ -15,8 +15,7 @@ void user_receive(struct session *session, struct message *message, struct turn 
  * is stored; the change itself stays the caller's. May ask for a window (CHANGE_WINDOW). */
 void user_committed(struct session *session, struct change *change, struct turn *turn);
 
-/* --- moved.c: a user goes over to another process ------------------------------------------------
- */
+/* --- moved.c: a user goes over to another process --------------------------------------------- */
 
 /* Appends his HandoverRecord with its length; between two turns of his. What is made on the way is
  * in the arena. False: he cannot go now, or there is no memory. */

@@ -20,7 +20,7 @@ import subprocess
 import sys
 
 GLUE = "broker"  # the .c files of that folder, which put the parts together
-GLUE_LINES_MAX = 2400
+GLUE_LINES_MAX = 2600
 
 # An api has no folder of its own: it is one header of its layer's. Nor has a part: it is some.
 Layer = collections.namedtuple("Layer", "folder depends uses headers")

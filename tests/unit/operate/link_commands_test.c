@@ -30,6 +30,11 @@ int leave_ask_drain(struct leave *leave, uint64_t ms)
     return drain_answers;
 }
 
+enum leave_state leave_state(const struct leave *leave)
+{
+    return LEAVE_SERVING;
+}
+
 int leave_ask_restart(struct leave *leave, char error[BROKER_ERROR_BYTES])
 {
     restarts++;
@@ -121,7 +126,7 @@ static int set_up(void **state)
     desk->metrics = metrics_create(1);
     assert_true(desk->traces != NULL && desk->metrics != NULL);
     desk->follow =
-        (struct follow){desk->registry, desk->scheduler, desk->traces, env_system(), NULL};
+        (struct follow){desk->registry, desk->scheduler, NULL, desk->traces, env_system(), NULL};
     desk->commands = (struct link_commands){
         .settings = &desk->settings,
         .metrics = desk->metrics,

@@ -1066,8 +1066,8 @@ static int open_elsewhere(struct fixture *fixture, int lock, bool writes)
     return WEXITSTATUS(status);
 }
 
-/* Who takes over from us may have it open beside us, and nobody else; and if it does not take over, we
- * go on with whatever it has stored. */
+/* Who takes over from us may have it open beside us, and nobody else; and if it does not take over,
+ * we go on with whatever it has stored. */
 static void who_has_the_lock_may_come_in(void **state)
 {
     struct fixture *fixture = *state;
