@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another process in the place of the one that serves: plain clients, of both transports, with what they
+have on its way, notice nothing; whatever goes wrong before the last word leaves everything as it was."""
+
+import os
+import stat
+import subprocess
+import threading
+import time
+
+from usherplay import Backend, Client, check, check_equal, client_pb, eventually, play, program, scaled
+from usherplay.client import frame_bytes
+from usherplay.successor import SucceededBroker
+
+SLOW_SECONDS = 60
+UPGRADES = scaled(10, least=3)
+
+
+class Echo:
+    """usher-echo beside the broker."""
+
+    def __init__(self, broker):
+        self.process = subprocess.Popen(
+            [program("usher-echo"), "--url", broker.link_url],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.process.kill()
+        self.process.wait()
+
+
+class Loop(threading.Thread):
+    """Does something again and again until it is told to end; what it raises is raised then."""
+
+    def __init__(self, what):
+        super().__init__(daemon=True)
+        self.what, self.over, self.fault, self.count = what, False, None, 0
+        self.start()
+
+    def run(self):
+        try:
+            while not self.over:
+                self.what(self.count)
+                self.count += 1
+        except BaseException as fault:  # pylint: disable=broad-exception-caught
+            self.fault = fault
+
+    def end(self):
+        self.over = True
+        self.join(SLOW_SECONDS)
+        check(not self.is_alive(), "a loop that ends")
+        if self.fault is not None:
+            raise self.fault
+        check(self.count > 0, "something was done")
+        return self.count
+
+
+def talk(sender, receiver):
+    """Messages of all sizes, each of which comes once, in order, under the next number."""
+
+    def once(number):
+        payload = b"%d " % number + b"x" * (number * 37 % 5000)
+        sender.send(receiver.name, payload)
+        message = receiver.expect("message").message
+        check_equal(message.payload, payload, "the payload")
+        check_equal(message.seq, number + 1, "its number")
+        receiver.post("ack", id=0, seq=message.seq)
+
+    return once
+
+
+def call(client):
+    """Calls, each of which has the one answer that is right."""
+
+    def once(number):
+        payload = b"%d" % number
+        answer = client.ask("call", service="echo", method="echo", payload=payload)
+        check_equal(answer.WhichOneof("body"), "reply", f"the answer to call {number}: {answer}")
+        check_equal(answer.reply.payload, payload, "what it says")
+
+    return once
+
+
+def come_and_go(broker):
+    """Newcomers: nobody is refused, or waits for long."""
+
+    def once(number):
+        with Client(broker) as client:
+            client.login(f"newcomer{number}")
+            check_equal(client.ask("logout").WhichOneof("body"), "done", "the answer to a Logout")
+
+    return once
+
+
+def log_in(broker, names, over):
+    clients = []
+    for name in names:
+        client = Client(broker, over=over)
+        client.login(name, acks=True)
+        clients.append(client)
+    return clients
+
+
+def scene_nobody_notices():
+    with SucceededBroker(ws=True) as broker, Echo(broker):
+        tcp = log_in(broker, ("anna", "bert", "cora"), "tcp")
+        ws = log_in(broker, ("dora", "emil", "fred"), "ws")
+        eventually(
+            lambda: tcp[2].ask("call", service="echo", method="echo").WhichOneof("body") == "reply",
+            "a service",
+            SLOW_SECONDS,
+        )
+        loops = [
+            Loop(talk(tcp[0], ws[0])),
+            Loop(talk(ws[1], tcp[1])),
+            Loop(call(tcp[2])),
+            Loop(call(ws[2])),
+            Loop(come_and_go(broker)),
+        ]
+        frozen = []
+        for _ in range(UPGRADES):
+            time.sleep(0.2)
+            line = broker.upgrade()
+            check_equal(line["left"] <= 1, True, f"connections that were left: {line}")
+            frozen.append(line["frozen_ms"])
+        counts = [loop.end() for loop in loops]
+        for name in ("detached", "resumed", "takeover", "stale_event", "service_down"):
+            check_equal(broker.log_events(name, every_start=True), [], f"lines of {name}")
+        print(f"     {counts} beside {UPGRADES} upgrades; nobody was served for {frozen} ms")
+        for client in tcp + ws:
+            client.close()
+
+
+def scene_what_is_on_its_way():
+    """Half a frame that was sent, a message that waits for an ack, one that waits for a connection, and a
+    Send whose answer is its delivery."""
+    with SucceededBroker() as broker:
+        anna, bert, cora = log_in(broker, ("anna", "bert", "cora"), "tcp")
+        welcome = cora.welcome
+        cora.close()
+        broker.wait_log("detached")
+        anna.send("cora", b"for later")
+        anna.send("bert", b"unacknowledged")
+        check_equal(bert.expect("message").message.seq, 1, "seq")
+        waits = anna.request("send", to="bert", payload=b"tell me", until=client_pb.Send.DELIVERED)
+        anna.send_frame(waits)
+        check_equal(bert.expect("message").message.payload, b"tell me", "the payload")
+        half = frame_bytes(anna.request("send", to="bert", payload=b"y" * 3000))
+        anna.send_bytes(half[:1000])
+        time.sleep(0.1)
+        for _ in range(3):
+            broker.upgrade()
+        anna.send_bytes(half[1000:])
+        check_equal(bert.expect("message").message.payload, b"y" * 3000, "the payload")
+        anna.expect("done", id=waits.id + 1)
+        bert.post("ack", id=0, seq=3)
+        anna.expect("done", id=waits.id)
+        with Client(broker) as back:
+            back.name = "cora"
+            answer = back.resume(welcome, 0, "cora")
+            check_equal(answer.replay, client_pb.Welcome.COMPLETE, "what the resume says")
+            check_equal(back.expect("message").message.payload, b"for later", "the payload")
+        with Client(broker) as again:
+            epoch = again.login("bert").epoch
+            check(epoch > bert.welcome.epoch, "epochs go on")
+            bert.expect_close("REPLACED")
+        anna.close()
+
+
+def scene_the_store_goes_on():
+    """What was written before and after is one stream, also after a kill."""
+    with SucceededBroker() as broker:
+        before = log_in(broker, ("anna",), "tcp")[0]
+        broker.upgrade()
+        after = log_in(broker, ("bert",), "tcp")[0]
+        broker.kill()
+        broker.start()
+        with Backend(broker) as backend:
+            events = backend.all_events()
+        check_equal([event.seq for event in events], list(range(1, len(events) + 1)), "its numbers")
+        check_equal([event.user for event in events[:2]], ["anna", "bert"], "who came")
+        for client in (before, after):
+            client.close()
+
+
+# --- what cannot be, or goes wrong ---------------------------------------------------------------
+
+
+def same_as_before(broker, clients, pid, descriptors):
+    check_equal(broker.process.pid, pid, "the process")
+    check(broker.alive(), "it serves")
+    for client in clients:
+        client.ping()
+    eventually(
+        lambda: broker.descriptors() == descriptors, "the descriptors of before", SLOW_SECONDS
+    )
+    children = subprocess.run(
+        ["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True, check=False
+    ).stdout.split()
+    check_equal(children, [], "children that are left")
+
+
+def scene_a_room_stays_where_it_is():
+    options = {"rooms.classes": "hall create=client join=any"}
+    with SucceededBroker(options) as broker:
+        anna, bert = log_in(broker, ("anna", "bert"), "tcp")
+        state = anna.ask("join", room="hall")
+        check_equal(state.WhichOneof("body"), "room_state", f"the answer: {state}")
+        pid, descriptors = broker.process.pid, broker.descriptors()
+        code, said = broker.ask()
+        check_equal(code, 1, f"the exit code of usherctl, which said {said}")
+        check("nothing is lost" in said and "cannot be handed over now" in said, said)
+        same_as_before(broker, (anna, bert), pid, descriptors)
+        check_equal(len(broker.log_events("upgrade_failed")), 1, "lines of the log")
+        for client in (anna, bert):
+            client.close()
+
+
+def write_program(folder, name, text):
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+    os.chmod(path, stat.S_IRWXU)
+    return path
+
+
+def scene_programs_that_do_not():
+    """Whatever is started instead of a broker: this one goes on, and nothing of the other is left."""
+    with SucceededBroker() as nobody:
+        folder = nobody.folder
+        programs = [
+            ("not there", os.path.join(folder, "nowhere")),
+            ("no program", write_program(folder, "text", "this is no program\n")),
+            ("ends", write_program(folder, "ends", "#!/bin/sh\nexit 3\n")),
+            ("hangs", write_program(folder, "hangs", "#!/bin/sh\nexec sleep 100\n")),
+            ("babbles", write_program(folder, "babbles", "#!/bin/sh\necho hello >&3\nsleep 1\n")),
+        ]
+        for what, path in programs:
+            with SucceededBroker({"process.upgrade_program": path}) as broker:
+                clients = log_in(broker, ("anna", "bert"), "tcp")
+                pid, descriptors = broker.process.pid, broker.descriptors()
+                for _ in range(1 if what == "hangs" else 3):
+                    code, said = broker.ask()
+                    check_equal(code, 1, f"{what}: the exit code of usherctl, which said {said}")
+                    same_as_before(broker, clients, pid, descriptors)
+                print(f"     {what}: {said.strip()}")
+                for client in clients:
+                    client.close()
+
+
+def scene_who_may_ask():
+    with SucceededBroker() as plain:
+        token = os.path.join(plain.folder, "token")
+        with open(token, "w", encoding="ascii") as file:
+            file.write("a-token-of-the-play\n")
+        os.chmod(token, stat.S_IRUSR)
+        with SucceededBroker({"link.token_file": token}) as broker:
+            code, said = broker.ask()
+            check_equal(code, 1, f"without a token: {said}")
+            check("FORBIDDEN" in said.upper(), said)
+            check_equal(broker.log_events("upgrading"), [], "tries")
+
+
+play(
+    scene_nobody_notices,
+    scene_what_is_on_its_way,
+    scene_the_store_goes_on,
+    scene_a_room_stays_where_it_is,
+    scene_programs_that_do_not,
+    scene_who_may_ask,
+)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A broker whose process is followed by others: what plays do with its process they do with the one that
+serves now, which is a child of ours too once its parent is gone."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+
+from usherplay.broker import Broker, _living, program
+from usherplay.stage import Failed
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans():
+    """Whoever loses its parent among our descendants is our child from then on."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise Failed("prctl: " + os.strerror(ctypes.get_errno()))
+
+
+class Successor:
+    """As much of subprocess.Popen as plays use."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid != 0:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout=60):
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("usherd", timeout)
+            time.sleep(0.005)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+class SucceededBroker(Broker):
+    """A Broker that can be upgraded."""
+
+    def __init__(self, *arguments, **options):
+        adopt_orphans()
+        super().__init__(*arguments, **options)
+
+    def ask(self, *arguments):
+        """usherctl upgrade: its exit code and what it says."""
+        done = subprocess.run(
+            [program("usherctl"), "--url", self.link_url, *arguments, "upgrade"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def upgrade(self):
+        """To another process; gives its line of the log."""
+        before = self.process
+        count = len(self.log_events("upgraded", every_start=True))
+        code, said = self.ask()
+        if code != 0:
+            self.print_tail()
+            raise Failed(f"usherctl upgrade ended with {code}: {said}")
+        line = self.log_events("upgraded", every_start=True)[count]
+        if before.wait(20) != 0:
+            raise Failed(f"the process before ended with {before.returncode}")
+        _living.discard(before)
+        self.process = Successor(line["to"])
+        _living.add(self.process)
+        return line
