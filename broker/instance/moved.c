@@ -50,6 +50,7 @@ static void describe_mail(const struct user_call_message *mail, Usher__V1__Hando
     to->service = binary(user_call_service(mail));
     to->method = binary(user_call_method(mail));
     to->payload = binary(user_call_payload(mail));
+    to->traceparent = binary(user_call_traceparent(mail));
 }
 
 static bool describe_all_mail(const struct instance *instance, struct arena *arena,
@@ -183,9 +184,12 @@ static struct user_call_message *make_mail(const Usher__V1__HandoverMail *from)
     struct user_call_message *mail;
     CHECK(from->user.len <= UINT8_MAX && from->service.len <= UINT8_MAX &&
           from->method.len <= UINT8_MAX);
-    MEMORY_MUST((mail = user_call_create(run(from->user), run(from->service), run(from->method),
-                                         run(from->payload))) != NULL,
-                "mail");
+    const struct bytes traceparent = run(from->traceparent);
+    CHECK(traceparent.size == 0 || traceparent_valid(traceparent));
+    MEMORY_MUST(
+        (mail = user_call_create_traced(run(from->user), run(from->service), run(from->method),
+                                        run(from->payload), traceparent)) != NULL,
+        "mail");
     mail->caller = from->caller;
     mail->epoch = from->epoch;
     mail->request = from->request;

@@ -42,6 +42,8 @@ static void describe_message(const struct kept_message *kept, Usher__V1__Handove
     to->name = (ProtobufCBinaryData){kept->name.size, (uint8_t *)(uintptr_t)kept->name.data};
     to->payload =
         (ProtobufCBinaryData){kept->payload.size, (uint8_t *)(uintptr_t)kept->payload.data};
+    to->traceparent =
+        (ProtobufCBinaryData){kept->traceparent.size, (uint8_t *)(uintptr_t)kept->traceparent.data};
     if (kept->held != NULL && kept->held->until_delivered) {
         to->sender = kept->held->sender;
         to->sender_epoch = kept->held->sender_epoch;
@@ -181,9 +183,11 @@ static void fill_inbox(struct session *session, const Usher__V1__HandoverUser *u
     for (size_t i = 0; i < user->n_inbox; i++) {
         const Usher__V1__HandoverMessage *from = user->inbox[i];
         struct deliver_message *message;
-        MEMORY_MUST((message = deliver_create(
-                         (struct bytes){from->name.data, from->name.len},
-                         (struct bytes){from->payload.data, from->payload.len})) != NULL,
+        const struct bytes name = {from->name.data, from->name.len};
+        const struct bytes payload = {from->payload.data, from->payload.len};
+        const struct bytes traceparent = {from->traceparent.data, from->traceparent.len};
+        CHECK(traceparent.size == 0 || traceparent_valid(traceparent));
+        MEMORY_MUST((message = deliver_create_traced(name, payload, traceparent)) != NULL,
                     "a message");
         bool waits = i + user->waiting >= user->n_inbox;
         message->seq = from->seq;
