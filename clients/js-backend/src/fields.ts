@@ -117,6 +117,8 @@ export const COMMAND: Table = [
     ["user", STRING, "afterMid", UINT, "limit", UINT],
     "inboxDrop",
     ["user", STRING, "upToMid", UINT],
+    "upgradeNode",
+    ["token", BYTES, "look", BOOL],
 ];
 
 export const LINKREQUEST: Table = [
@@ -666,6 +668,7 @@ export interface CommandFields {
     history?: HistoryFields;
     inbox?: InboxFields;
     inboxDrop?: InboxDropFields;
+    upgradeNode?: UpgradeNodeFields;
 }
 
 export interface ReplyToFields {
@@ -760,6 +763,11 @@ export interface DrainNodeFields {
     seconds: number;
     token: Uint8Array;
     restart: boolean;
+}
+
+export interface UpgradeNodeFields {
+    token: Uint8Array;
+    look: boolean;
 }
 
 export interface RoomOpenFields {
