@@ -317,7 +317,7 @@ bool ws_reader_move_in(struct ws_reader *reader, const uint8_t *control, size_t 
     reader->control = malloc(size);
     if (reader->control == NULL)
         return false;
-    memory_account((int64_t)size);
+    memory_account(MEMORY_OF_WEBSOCKET, (int64_t)size);
     memcpy(reader->control, control, size);
     reader->control_size = (uint8_t)size;
     return true;
