@@ -8,7 +8,17 @@ import subprocess
 import threading
 import time
 
-from usherplay import Backend, Client, check, check_equal, client_pb, eventually, play, program, scaled
+from usherplay import (
+    Backend,
+    Client,
+    check,
+    check_equal,
+    client_pb,
+    eventually,
+    play,
+    program,
+    scaled,
+)
 from usherplay.client import frame_bytes
 from usherplay.successor import SucceededBroker
 
