@@ -20,6 +20,7 @@ static struct upgrade_parts parts_of(struct broker *broker)
         .scheduler = broker->scheduler,
         .clock = broker->clock,
         .committer = broker->committer,
+        .stored = broker->stored,
         .queries = broker->queries,
         .net = egress->net,
         .services = broker->services,

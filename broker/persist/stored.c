@@ -143,6 +143,14 @@ int stored_open(struct stored **out, const struct stored_options *options)
     return 0;
 }
 
+int stored_read_anew(struct stored *stored)
+{
+    int error = stored_scan(stored);
+    if (error == 0)
+        stored_tell_full(stored);
+    return error;
+}
+
 void stored_close(struct stored *stored)
 {
     if (stored == NULL)

@@ -32,6 +32,9 @@ struct stored_options {
 int stored_open(struct stored **stored, const struct stored_options *options);
 void stored_close(struct stored *stored); /* NULL is fine */
 
+/* Reads the log anew: another process has written to it. While nobody else looks. 0 or as above. */
+int stored_read_anew(struct stored *stored);
+
 /* --- the committer's thread ------------------------------------------------------------------- */
 
 /* What goes into the next transaction: messages of `stores`, a list of CHANGE_STORE; what the

@@ -40,6 +40,9 @@ static int take_node(struct unpacking *unpacking, const Usher__V1__HandoverNode 
     int error = store_position(parts->store, &position);
     if (error != 0)
         return refuse(unpacking, error, "store", 0);
+    error = stored_read_anew(parts->stored);
+    if (error != 0)
+        return refuse(unpacking, error, "what is stored, at presence", node->presence_last);
     if (position.presence_last != node->presence_last || node->epoch_last < position.epoch_last)
         return refuse(unpacking, -EUCLEAN, "the store is not at presence", node->presence_last);
     if (unpacking->begun || node->io_threads != parts->io_threads ||

@@ -14,6 +14,7 @@
 #include "net/net.h"
 #include "persist/committer.h"
 #include "persist/queries.h"
+#include "persist/stored.h"
 #include "process/handover.h"
 #include "runtime/clock.h"
 #include "runtime/scheduler.h"
@@ -29,6 +30,7 @@ struct upgrade_parts {
     struct scheduler *scheduler;
     struct clock *clock;
     struct committer *committer;
+    struct stored *stored;
     struct queries *queries;
     struct net *net;
     struct services *services;

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "proto/varint.h"
+#include "user/shelf.h"
 #include "user/user.h"
 
 /* A user who goes over to another process, between two of his turns: what he is, in a record, and
@@ -39,6 +40,7 @@ static void describe_message(const struct kept_message *kept, Usher__V1__Handove
     to->from_service = kept->from_service;
     to->redelivered = kept->redelivered;
     to->sent = kept->sent;
+    to->mid = kept->mid;
     to->name = (ProtobufCBinaryData){kept->name.size, (uint8_t *)(uintptr_t)kept->name.data};
     to->payload =
         (ProtobufCBinaryData){kept->payload.size, (uint8_t *)(uintptr_t)kept->payload.data};
@@ -144,9 +146,13 @@ bool user_move_out(const struct session *session, actor_handle self, const char 
     struct bytes rooms = session_rooms(session);
     char text[STORE_ROOMS_BYTES_MAX + 1];
     session_check(session);
+    Usher__V1__HandoverShelf shelf = USHER__V1__HANDOVER_SHELF__INIT;
+    const struct company *company = session->company;
     if (session->status == SESSION_NONE || session->unread.first != NULL || session->feeding ||
-        session->company != NULL)
+        (company != NULL && (company->rooms != NULL || company->friends != NULL)) ||
+        !shelf_move_out(session, &shelf))
         return false;
+    user.shelf = company != NULL && company->shelf != NULL ? &shelf : NULL;
     *bytes_put((uint8_t *)text, rooms) = '\0';
     describe(session, self, name, text, &user);
     arena_reset(arena);
@@ -196,6 +202,9 @@ static void fill_inbox(struct session *session, const Usher__V1__HandoverUser *u
         message->from_service = from->from_service;
         message->redelivered = from->redelivered || (from->sent && waits);
         message->sent = !waits;
+        message->stored = from->mid != 0;
+        if (message->stored) /* in the place of its age */
+            message->mid = from->mid;
         message->sender = from->sender;
         message->sender_epoch = from->sender_epoch;
         message->request = from->request;
@@ -276,6 +285,8 @@ void user_moved(struct session *session, struct message *message, struct turn *t
     fill(session, user, turn);
     fill_inbox(session, user);
     fill_requests(session, user, turn);
+    if (user->shelf != NULL)
+        shelf_move_in(session, user->shelf, turn);
     turn_count(turn,
                session->status == SESSION_IS_ONLINE ? METRIC_sessions_online
                                                     : METRIC_sessions_detached,

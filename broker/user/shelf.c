@@ -61,6 +61,29 @@ void shelf_clear(struct session *session, struct turn *turn)
     company_drop_empty(session);
 }
 
+bool shelf_move_out(const struct session *session, Usher__V1__HandoverShelf *to)
+{
+    const struct shelf *shelf = look(session);
+    if (shelf == NULL || shelf->reads)
+        return shelf == NULL;
+    to->seen_mid = shelf->seen_mid;
+    to->retry_ms = shelf->retry_ms;
+    to->second_due_ns = shelf->second.due_ns;
+    to->to_away_due_ns = shelf->to_away.due_ns;
+    to->more = shelf->more;
+    return true;
+}
+
+void shelf_move_in(struct session *session, const Usher__V1__HandoverShelf *from, struct turn *turn)
+{
+    struct shelf *shelf = shelf_of(session, turn);
+    shelf->seen_mid = from->seen_mid;
+    shelf->retry_ms = from->retry_ms;
+    shelf->second.due_ns = from->second_due_ns;
+    shelf->to_away.due_ns = from->to_away_due_ns;
+    shelf->more = from->more;
+}
+
 /* --- as a sender ------------------------------------------------------------------------------ */
 
 uint32_t shelf_take_rate(struct session *session, struct turn *turn)

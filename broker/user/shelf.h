@@ -5,6 +5,7 @@
 /* Messages with keep_s, on their way to the disk and from it (docs/decisions/0139). Owned by the
  * user's turn. Pure. */
 
+#include "handover.pb-c.h"
 #include "user/company.h"
 
 /* Who has never sent nor got one has none of these. */
@@ -68,6 +69,11 @@ void shelf_look(struct session *session, struct turn *turn);
 uint64_t shelf_due_ms(const struct session *session);
 
 void shelf_clear(struct session *session, struct turn *turn);
+
+/* It goes over to another process; false: a turn waits for a window. And over there. */
+bool shelf_move_out(const struct session *session, Usher__V1__HandoverShelf *to);
+void shelf_move_in(struct session *session, const Usher__V1__HandoverShelf *from,
+                   struct turn *turn);
 
 /* --- changes that are done: committed.c asks for these ---------------------------------------- */
 

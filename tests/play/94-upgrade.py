@@ -198,6 +198,35 @@ def scene_the_store_goes_on():
             client.close()
 
 
+def scene_stored_messages():
+    """What is stored before and after, for who is there and who is not, comes once and under rising
+    numbers."""
+    with SucceededBroker() as broker:
+        anna, bert = log_in(broker, ("anna", "bert"), "tcp")
+        mids = []
+        for number in range(3):
+            done = anna.ask("send", to="bert", payload=b"%d" % number, keep_s=600)
+            check_equal(done.WhichOneof("body"), "done", f"the answer: {done}")
+            mids.append(done.done.mid)
+            broker.upgrade()
+        check_equal(mids, sorted(set(mids)), "mids rise")
+        got = [bert.expect("message").message for _ in range(3)]
+        check_equal([message.mid for message in got], mids, "what came")
+        bert.post("ack", id=0, seq=got[1].seq)
+        bert.ping()
+        broker.upgrade()
+        bert.close()
+        broker.wait_log("detached")
+        with Client(broker) as again:
+            again.login("bert", acks=True)
+            message = again.expect("message").message
+            check_equal(
+                (message.mid, message.payload), (mids[2], b"2"), "what was not acknowledged"
+            )
+            again.expect_nothing(0.2)
+        anna.close()
+
+
 # --- what cannot be, or goes wrong ---------------------------------------------------------------
 
 
@@ -280,6 +309,7 @@ play(
     scene_nobody_notices,
     scene_what_is_on_its_way,
     scene_the_store_goes_on,
+    scene_stored_messages,
     scene_a_room_stays_where_it_is,
     scene_programs_that_do_not,
     scene_who_may_ask,
