@@ -62,6 +62,7 @@ int ctl_room(const struct ctl *ctl);
 /* --- inbox.c: the same. --- */
 
 int ctl_inbox(const struct ctl *ctl);
+
 /* --- upgrade.c: the same. --- */
 
 int ctl_upgrade(const struct ctl *ctl);
