@@ -139,7 +139,7 @@ def kept_root(suite):
             raise Missing(f"there is no {name} here")
     if not namespaces_work():
         raise Missing("namespaces or overlays are not to be had here")
-    os.makedirs(os.path.join(ROOTS, "archives"), exist_ok=True)
+    os.makedirs(archives(suite), exist_ok=True)
     place = os.path.join(ROOTS, suite)
     with open(f"{place}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -151,6 +151,11 @@ def kept_root(suite):
 # --- in an overlay of one -------------------------------------------------------------------------
 
 
+def archives(suite):
+    """What apt has fetched, for each release by itself: apt holds a lock on it while it installs."""
+    return os.path.join(ROOTS, "archives", suite)
+
+
 class Root:
     """Of the namespaces that we are in. The clone is at /usher; what apt fetches outlives it."""
 
@@ -160,7 +165,7 @@ class Root:
         for name in ("sys", "dev"):
             run("mount", "--rbind", f"/{name}", f"{self.path}/{name}")
         show(self.path, os.path.join(folder, "usher"), "/usher")
-        show(self.path, os.path.join(ROOTS, "archives"), "/var/cache/apt/archives")
+        show(self.path, archives(suite), "/var/cache/apt/archives")
         # Debian's containers keep nothing of what they have fetched; this one does, for the next time.
         with contextlib.suppress(OSError):
             os.unlink(f"{self.path}/etc/apt/apt.conf.d/docker-clean")
