@@ -5,24 +5,13 @@
 
 #include "base/memory.h"
 #include "directory/services_private.h"
-#include "proto/varint.h"
+#include "proto/handover.h"
 
 /* The directory that goes over to another process: which instances each service has, who follows
  * the stream, and to which instance each user's calls go. With the key by which an instance is
  * chosen, so that a user without a pin goes where he would have gone. */
 
 enum { PIN_NUMBERS = 5 };
-
-static bool append(struct buffer *out, const Usher__V1__HandoverRecord *record)
-{
-    size_t size = usher__v1__handover_record__get_packed_size(record);
-    uint8_t *to = buffer_reserve(out, VARINT_BYTES_MAX + size);
-    if (to == NULL)
-        return false;
-    size_t head = varint_write(to, size);
-    out->size += head + usher__v1__handover_record__pack(record, to + head);
-    return true;
-}
 
 static size_t add_pins(const struct pin *slots, size_t from, size_t size, uint64_t *numbers)
 {
@@ -63,7 +52,7 @@ static bool pack_service(const struct service *service, uint64_t *pins, struct b
                               pins + to.n_pins);
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_SERVICE;
     record.service = &to;
-    return append(out, &record);
+    return handover_append(out, &record) == 0;
 }
 
 static bool pack_services(struct services *services, struct buffer *out)
@@ -87,7 +76,7 @@ static bool pack_followers(const struct services *services, struct buffer *out)
     to.n_instances = services->follower_count;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_FOLLOWERS;
     record.followers = &to;
-    return append(out, &record);
+    return handover_append(out, &record) == 0;
 }
 
 bool services_move_out(struct services *services, uint8_t key[SERVICES_KEY_BYTES],

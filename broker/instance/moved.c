@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "instance/private.h"
+#include "proto/handover.h"
 
 /* An instance that goes over to another process: its number, its cursors, its mail and the calls
  * that it has been given, and what it answered last in each lane. So its backend, which only loses
@@ -18,17 +19,6 @@
  */
 
 /* --- out -------------------------------------------------------------------------------------- */
-
-static void *take(struct arena *arena, size_t size)
-{
-    ProtobufCAllocator *allocator = arena_allocator(arena);
-    return allocator->alloc(allocator->allocator_data, size);
-}
-
-static ProtobufCBinaryData binary(struct bytes bytes)
-{
-    return (ProtobufCBinaryData){bytes.size, (uint8_t *)(uintptr_t)bytes.data};
-}
 
 static void describe_mail(const struct user_call_message *mail, Usher__V1__HandoverMail *to)
 {
@@ -46,11 +36,11 @@ static void describe_mail(const struct user_call_message *mail, Usher__V1__Hando
     to->body = mail->body;
     to->client_size = mail->client_size;
     to->ask = mail->ask;
-    to->user = binary(user_call_user(mail));
-    to->service = binary(user_call_service(mail));
-    to->method = binary(user_call_method(mail));
-    to->payload = binary(user_call_payload(mail));
-    to->traceparent = binary(user_call_traceparent(mail));
+    to->user = handover_binary(user_call_user(mail));
+    to->service = handover_binary(user_call_service(mail));
+    to->method = handover_binary(user_call_method(mail));
+    to->payload = handover_binary(user_call_payload(mail));
+    to->traceparent = handover_binary(user_call_traceparent(mail));
 }
 
 static bool describe_all_mail(const struct instance *instance, struct arena *arena,
@@ -58,8 +48,8 @@ static bool describe_all_mail(const struct instance *instance, struct arena *are
 {
     if (instance->mail_count == 0)
         return true;
-    Usher__V1__HandoverMail *list = take(arena, instance->mail_count * sizeof(*list));
-    to->mail = take(arena, instance->mail_count * sizeof(*to->mail));
+    Usher__V1__HandoverMail *list = handover_part(arena, instance->mail_count * sizeof(*list));
+    to->mail = handover_part(arena, instance->mail_count * sizeof(*to->mail));
     if (list == NULL || to->mail == NULL)
         return false;
     for (const struct message *mail = instance->mail.first; mail != NULL; mail = mail->next) {
@@ -77,8 +67,8 @@ static bool describe_calls(const struct instance *instance, struct arena *arena,
     uint32_t count = calls_count(instance->calls), place = 0;
     if (count == 0)
         return true;
-    Usher__V1__HandoverCall *list = take(arena, count * sizeof(*list));
-    to->calls = take(arena, count * sizeof(*to->calls));
+    Usher__V1__HandoverCall *list = handover_part(arena, count * sizeof(*list));
+    to->calls = handover_part(arena, count * sizeof(*to->calls));
     if (list == NULL || to->calls == NULL)
         return false;
     for (const struct call *call; (call = calls_next(instance->calls, &place)) != NULL;) {
@@ -101,8 +91,8 @@ static bool describe_calls(const struct instance *instance, struct arena *arena,
 static bool describe_lanes(const struct instance *instance, struct arena *arena,
                            Usher__V1__HandoverInstance *to)
 {
-    Usher__V1__HandoverLane *list = take(arena, LANES_MAX * sizeof(*list));
-    to->lanes = take(arena, LANES_MAX * sizeof(*to->lanes));
+    Usher__V1__HandoverLane *list = handover_part(arena, LANES_MAX * sizeof(*list));
+    to->lanes = handover_part(arena, LANES_MAX * sizeof(*to->lanes));
     if (list == NULL || to->lanes == NULL)
         return false;
     for (unsigned i = 0; i < LANES_MAX; i++) {
@@ -113,7 +103,7 @@ static bool describe_lanes(const struct instance *instance, struct arena *arena,
         usher__v1__handover_lane__init(one);
         one->number = lane->number;
         one->seq = lane->seq;
-        one->answer = binary((struct bytes){lane->answer.data, lane->answer.size});
+        one->answer = handover_binary((struct bytes){lane->answer.data, lane->answer.size});
         to->lanes[to->n_lanes++] = one;
     }
     return true;
@@ -174,21 +164,17 @@ struct message *instance_move_in(const Usher__V1__HandoverInstance *instance)
     return &message->header;
 }
 
-static struct bytes run(ProtobufCBinaryData binary_data)
-{
-    return (struct bytes){binary_data.data, binary_data.len};
-}
-
 static struct user_call_message *make_mail(const Usher__V1__HandoverMail *from)
 {
     struct user_call_message *mail;
     CHECK(from->user.len <= UINT8_MAX && from->service.len <= UINT8_MAX &&
           from->method.len <= UINT8_MAX);
-    const struct bytes traceparent = run(from->traceparent);
+    const struct bytes traceparent = handover_bytes(from->traceparent);
     CHECK(traceparent.size == 0 || traceparent_valid(traceparent));
     MEMORY_MUST(
-        (mail = user_call_create_traced(run(from->user), run(from->service), run(from->method),
-                                        run(from->payload), traceparent)) != NULL,
+        (mail = user_call_create_traced(handover_bytes(from->user), handover_bytes(from->service),
+                                        handover_bytes(from->method), handover_bytes(from->payload),
+                                        traceparent)) != NULL,
         "mail");
     mail->caller = from->caller;
     mail->epoch = from->epoch;

@@ -6,7 +6,7 @@
 
 #include "actors/kinds.h"
 #include "instance/instance.h"
-#include "proto/varint.h"
+#include "proto/handover.h"
 #include "upgrade/upgrade.h"
 #include "user/user.h"
 
@@ -18,20 +18,9 @@
 
 enum { ARENA_BYTES = 4 * 1024 * 1024 };
 
-static int append(struct buffer *out, const Usher__V1__HandoverRecord *record)
+static ProtobufCBinaryData key_of(const uint64_t key[2])
 {
-    size_t size = usher__v1__handover_record__get_packed_size(record);
-    uint8_t *to = buffer_reserve(out, VARINT_BYTES_MAX + size);
-    if (to == NULL)
-        return -ENOMEM;
-    size_t head = varint_write(to, size);
-    out->size += head + usher__v1__handover_record__pack(record, to + head);
-    return 0;
-}
-
-static ProtobufCBinaryData whole(const void *data, size_t size)
-{
-    return (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)data};
+    return handover_binary((struct bytes){(const uint8_t *)key, 2 * sizeof(key[0])});
 }
 
 static int pack_node(const struct upgrade_parts *parts, const uint8_t key[SERVICES_KEY_BYTES],
@@ -48,18 +37,17 @@ static int pack_node(const struct upgrade_parts *parts, const uint8_t key[SERVIC
     node.incarnation_last = atomic_load(&counters->incarnation_last);
     node.link_last = atomic_load(&counters->link_last);
     node.boot = settings->node_boot;
-    node.link_key =
-        (ProtobufCBinaryData){sizeof(settings->link_key), (uint8_t *)(uintptr_t)settings->link_key};
-    node.requests_key = whole(settings->requests_key, sizeof(settings->requests_key));
-    node.friends_key = whole(settings->friends_key, sizeof(settings->friends_key));
-    node.services_key = whole(key, SERVICES_KEY_BYTES);
+    node.link_key = key_of(settings->link_key);
+    node.requests_key = key_of(settings->requests_key);
+    node.friends_key = key_of(settings->friends_key);
+    node.services_key = handover_binary((struct bytes){key, SERVICES_KEY_BYTES});
     node.conn_generation = net_generation(parts->net);
     node.actor_generation = registry_generation(parts->registry);
     node.io_threads = parts->io_threads;
     node.lost_ns = atomic_load(&parts->awake->lost_ns);
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_NODE;
     record.node = &node;
-    return append(out, &record);
+    return handover_append(out, &record);
 }
 
 /* --- connections ------------------------------------------------------------------------------ */
@@ -98,13 +86,13 @@ static void pack_conn(void *context, const struct net_moved *moved)
     conn.heard_ms = moved->heard_ms;
     conn.unbound_bytes = moved->unbound_bytes;
     conn.early_bytes = moved->early_bytes;
-    conn.carry = whole(moved->carry.data, moved->carry.size);
-    conn.pending = whole(moved->pending.data, moved->pending.size);
+    conn.carry = handover_binary(moved->carry);
+    conn.pending = handover_binary(moved->pending);
     conn.websocket = (Usher__V1__HandoverWebSocket *)(uintptr_t)moved->websocket;
     conn.peer = (char *)(uintptr_t)(moved->peer != NULL ? moved->peer : "");
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_CONN;
     record.conn = &conn;
-    packing->error = append(&packing->load->records, &record);
+    packing->error = handover_append(&packing->load->records, &record);
     if (packing->error == 0)
         packing->error = add_descriptor(packing->load, moved->fd);
 }
@@ -132,7 +120,7 @@ static int pack_instance(struct actor *actor, actor_handle handle, struct arena 
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_INSTANCE;
     record.instance = &instance;
     report->instances++;
-    return append(&load->records, &record);
+    return handover_append(&load->records, &record);
 }
 
 static int pack_shard(const struct upgrade_parts *parts, struct actor *actor, actor_handle handle,
@@ -146,7 +134,7 @@ static int pack_shard(const struct upgrade_parts *parts, struct actor *actor, ac
     shard.name = actor->name;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_SHARD;
     record.shard = &shard;
-    return append(&load->records, &record);
+    return handover_append(&load->records, &record);
 }
 
 static int pack_user(struct actor *actor, actor_handle handle, struct arena *arena,
@@ -201,7 +189,7 @@ static int pack_end(struct upgrade_load *load, const struct upgrade_report *repo
     end.instances = report->instances;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_END;
     record.end = &end;
-    return append(&load->records, &record);
+    return handover_append(&load->records, &record);
 }
 
 int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,

@@ -7,7 +7,7 @@
 #include "backend.pb-c.h"
 #include "base/check.h"
 #include "base/memory.h"
-#include "proto/varint.h"
+#include "proto/handover.h"
 #include "user/shelf.h"
 #include "user/user.h"
 
@@ -25,12 +25,6 @@
 
 /* --- out -------------------------------------------------------------------------------------- */
 
-static void *take(struct arena *arena, size_t size)
-{
-    ProtobufCAllocator *allocator = arena_allocator(arena);
-    return allocator->alloc(allocator->allocator_data, size);
-}
-
 static void describe_message(const struct kept_message *kept, Usher__V1__HandoverMessage *to)
 {
     usher__v1__handover_message__init(to);
@@ -41,11 +35,9 @@ static void describe_message(const struct kept_message *kept, Usher__V1__Handove
     to->redelivered = kept->redelivered;
     to->sent = kept->sent;
     to->mid = kept->mid;
-    to->name = (ProtobufCBinaryData){kept->name.size, (uint8_t *)(uintptr_t)kept->name.data};
-    to->payload =
-        (ProtobufCBinaryData){kept->payload.size, (uint8_t *)(uintptr_t)kept->payload.data};
-    to->traceparent =
-        (ProtobufCBinaryData){kept->traceparent.size, (uint8_t *)(uintptr_t)kept->traceparent.data};
+    to->name = handover_binary(kept->name);
+    to->payload = handover_binary(kept->payload);
+    to->traceparent = handover_binary(kept->traceparent);
     if (kept->held != NULL && kept->held->until_delivered) {
         to->sender = kept->held->sender;
         to->sender_epoch = kept->held->sender_epoch;
@@ -60,8 +52,8 @@ static bool describe_inbox(const struct inbox *inbox, struct arena *arena,
     struct kept_message kept;
     if (inbox == NULL)
         return true;
-    Usher__V1__HandoverMessage *messages = take(arena, inbox->count * sizeof(*messages));
-    user->inbox = take(arena, inbox->count * sizeof(*user->inbox));
+    Usher__V1__HandoverMessage *messages = handover_part(arena, inbox->count * sizeof(*messages));
+    user->inbox = handover_part(arena, inbox->count * sizeof(*user->inbox));
     if (messages == NULL || user->inbox == NULL)
         return false;
     while (inbox_read(inbox, &place, &kept)) {
@@ -81,8 +73,8 @@ static bool describe_requests(const struct requests *requests, struct arena *are
     uint32_t count = requests_count(requests), place = 0;
     if (count == 0)
         return true;
-    Usher__V1__HandoverRequest *list = take(arena, count * sizeof(*list));
-    user->requests = take(arena, count * sizeof(*user->requests));
+    Usher__V1__HandoverRequest *list = handover_part(arena, count * sizeof(*list));
+    user->requests = handover_part(arena, count * sizeof(*user->requests));
     if (list == NULL || user->requests == NULL)
         return false;
     for (const struct request *request; (request = requests_next(requests, &place)) != NULL;) {
@@ -127,17 +119,6 @@ static void describe(const struct session *session, actor_handle self, const cha
         user->held = (ProtobufCBinaryData){session->held->size, session->held->data};
 }
 
-static bool append(const Usher__V1__HandoverRecord *record, struct buffer *out)
-{
-    size_t size = usher__v1__handover_record__get_packed_size(record);
-    uint8_t *to = buffer_reserve(out, VARINT_BYTES_MAX + size);
-    if (to == NULL)
-        return false;
-    size_t head = varint_write(to, size);
-    out->size += head + usher__v1__handover_record__pack(record, to + head);
-    return true;
-}
-
 bool user_move_out(const struct session *session, actor_handle self, const char *name,
                    struct arena *arena, struct buffer *out)
 {
@@ -161,7 +142,7 @@ bool user_move_out(const struct session *session, actor_handle self, const char 
         return false;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_USER;
     record.user = &user;
-    return append(&record, out);
+    return handover_append(out, &record) == 0;
 }
 
 /* --- in --------------------------------------------------------------------------------------- */
@@ -189,9 +170,9 @@ static void fill_inbox(struct session *session, const Usher__V1__HandoverUser *u
     for (size_t i = 0; i < user->n_inbox; i++) {
         const Usher__V1__HandoverMessage *from = user->inbox[i];
         struct deliver_message *message;
-        const struct bytes name = {from->name.data, from->name.len};
-        const struct bytes payload = {from->payload.data, from->payload.len};
-        const struct bytes traceparent = {from->traceparent.data, from->traceparent.len};
+        const struct bytes name = handover_bytes(from->name);
+        const struct bytes payload = handover_bytes(from->payload);
+        const struct bytes traceparent = handover_bytes(from->traceparent);
         CHECK(traceparent.size == 0 || traceparent_valid(traceparent));
         MEMORY_MUST((message = deliver_create_traced(name, payload, traceparent)) != NULL,
                     "a message");
