@@ -102,7 +102,7 @@ def parts_of(backend):
     }
     held = parts.pop("held")
     parts.pop("limit", None)
-    check(len(parts) == 18, f"the parts are {sorted(parts)}")
+    check(len(parts) == 19, f"the parts are {sorted(parts)}")
     signed = [value - (1 << 64) if value >> 63 else value for value in parts.values()]
     rest = held - sum(signed)
     check(abs(rest) < len(parts) * STEP * THREADS, f"{rest} bytes have no part: {parts}")
