@@ -37,6 +37,7 @@ PAGES = (
     "numbers",
 )
 CHARTS = 8 if os.path.exists(os.path.join(UPLOT, "uPlot.iife.min.js")) else 0
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PICTURE = '<img src=x onerror="window.pwned=1">'
 TURNED = "eve\u202egnp.exe\u200b\u0007"
 
@@ -552,7 +553,10 @@ def scene_trace():
             [{"user": "alice", "seconds": 60, "one_in": 10}],
             "what was asked for",
         )
-        world.traces["alice"]["peer"] = PICTURE
+        check(TRACE_ID not in browser.text(".wide tbody"), "a trace id that nobody gave")
+        world.traces["alice"]["trace_id"] = TRACE_ID
+        browser.until(".wide", TRACE_ID)
+        world.traces["alice"]["peer"] = world.traces["alice"]["trace_id"] = PICTURE
         browser.until(".wide", PICTURE)
         check_unharmed("the trace")
         seen = browser.script(
@@ -709,7 +713,7 @@ def scene_room():
         check_equal(browser.text(".card .buttons button.danger"), "", "what can be closed")
         browser.go("#/room/match:7")
         browser.until(".facts", "matchmaker", "2, 1 of them away")
-        browser.all("[aria-label='Members of the room'] a")[0].click()
+        browser.click("[aria-label='Members of the room'] a")
         browser.until("h1", "alice")
         browser.check_quiet()
     with console("room/match:7", token=None):
@@ -768,7 +772,7 @@ def scene_keyboard():
     with console() as world:
         until_tile("Online", lambda text: text == "108")
         browser.keys(Keys.TAB)
-        check_equal(browser.focused().text, "Skip to the content", "the first thing that Tab finds")
+        check_equal(browser.focused_text(), "Skip to the content", "the first thing that Tab finds")
         browser.keys(Keys.ENTER)
         check_equal(browser.focused().get_attribute("id"), "main", "where the skip link goes")
         browser.keys("/")
@@ -799,22 +803,22 @@ def scene_keyboard():
             )
         check_equal(outside, 0, "times that Tab left the dialog")
         browser.keys(Keys.ESCAPE)
-        eventually(lambda: browser.focused().text == "Kick…", "the focus is back", PATIENCE)
+        eventually(lambda: browser.focused_text() == "Kick…", "the focus is back", PATIENCE)
         check_equal(world.asked("POST", "/api/sessions/alice/kick"), [], "kicks")
         browser.go("#/users")
         browser.until("tbody", "player-000")
-        browser.all("tbody a")[0].send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
-        check_equal(browser.focused().text, "player-001", "where arrow keys go in a list")
+        browser.keys_to("tbody a", Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+        check_equal(browser.focused_text(), "player-001", "where arrow keys go in a list")
         world.login("aaron", 1)
         browser.until("tbody", "aaron")  # the list was drawn anew
-        check_equal(browser.focused().text, "player-001", "the focus after a refresh")
+        check_equal(browser.focused_text(), "player-001", "the focus after a refresh")
         browser.go("#/rooms")
         browser.until("tbody", "lobby")
-        browser.all("tbody a")[0].send_keys(Keys.ARROW_DOWN)
-        check_equal(browser.focused().text, "match:7", "where arrow keys go in the list of rooms")
+        browser.keys_to("tbody a", Keys.ARROW_DOWN)
+        check_equal(browser.focused_text(), "match:7", "where arrow keys go in the list of rooms")
         world.open_room("huge", [(f"u{n}", False) for n in range(200)])
         browser.until("tbody", "huge")
-        check_equal(browser.focused().text, "match:7", "the focus after a refresh")
+        check_equal(browser.focused_text(), "match:7", "the focus after a refresh")
         browser.keys(Keys.ENTER)
         browser.until("h1", "match:7")
 
@@ -1109,7 +1113,7 @@ def follow(alice):
     browser.until(".wide", "Recording", "left")
     alice.send("bob", b"followed")
     browser.until(".wide tbody", "arrived", "turn", "acked", "bob", "8 B")
-    hours, minutes, seconds = browser.one(".wide tbody time").text.split(":")
+    hours, minutes, seconds = browser.text(".wide tbody tr:first-child time").split(":")
     day_seconds = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     now = time.localtime()
     late = now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec - day_seconds
@@ -1128,7 +1132,7 @@ def look_at_rooms(broker):
         browser.go("#/rooms")
         until_rows("Rooms", "talk:1")
         check_equal(rows_of("Rooms")[0][1:3], ["2", "0"], "members, and who is away")
-        browser.all("tbody a")[0].click()
+        browser.click("tbody a")
         browser.until(".facts", "talk:*", "2, 0 of them away", f"#{here.room}")
         until_rows("Members of the room", "ann", "ben")
         ben.drop()

@@ -16,6 +16,7 @@ PATIENCE = 30  # seconds: a slow machine is no fault of the console
 
 try:
     from selenium import webdriver
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
     from selenium.webdriver.common.by import By
@@ -125,6 +126,24 @@ class Browser:
         found = eventually(lambda: self.all(selector), f"an element {selector}", PATIENCE)
         return found[0]
 
+    def whichever(self, find, use):
+        """An element may be drawn anew while it is used: then it is looked for once more."""
+
+        def used():
+            try:
+                use(find())
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        eventually(used, "an element that stays", PATIENCE)
+
+    def click(self, selector):
+        self.whichever(lambda: self.one(selector), lambda element: element.click())
+
+    def keys_to(self, selector, *keys):
+        self.whichever(lambda: self.one(selector), lambda element: element.send_keys(*keys))
+
     def text(self, selector):
         """What is shown there, all of it, at one moment."""
         return self.script(
@@ -162,8 +181,11 @@ class Browser:
     def focused(self):
         return self.driver.switch_to.active_element
 
+    def focused_text(self):
+        return self.script("return document.activeElement.innerText")
+
     def keys(self, *keys):
-        self.focused().send_keys(*keys)
+        self.whichever(self.focused, lambda element: element.send_keys(*keys))
 
     def faults(self):
         """What the browser complained about since the last call, without refused requests and

@@ -463,6 +463,7 @@ class World:
                     "bytes": 214,
                     "wait_us": wait_us,
                 }
+                | ({"trace_id": trace["trace_id"]} if trace.get("trace_id") else {})
             )
 
     # --- commands --------------------------------------------------------------------------------
