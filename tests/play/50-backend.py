@@ -253,6 +253,7 @@ def scene_instance_dies_while_it_is_busy():
                 f"     {'handed on' if others else 'SERVICE_LOST'} {took * 1000:.0f} ms after the loss "
                 f"(grace 300, fetch timeout 60000)"
             )
+            broker.wait_log("link_lost")
             check_equal(len(broker.log_events("link_lost")), 1, "lost instances")
             if other:
                 other.close()

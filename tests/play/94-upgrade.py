@@ -255,6 +255,7 @@ def scene_a_room_stays_where_it_is():
         check_equal(code, 1, f"the exit code of usherctl, which said {said}")
         check("nothing is lost" in said and "cannot be handed over now" in said, said)
         same_as_before(broker, (anna, bert), pid, descriptors)
+        broker.wait_log("upgrade_failed")
         check_equal(len(broker.log_events("upgrade_failed")), 1, "lines of the log")
         for client in (anna, bert):
             client.close()

@@ -34,11 +34,12 @@ static struct user_call_message *make(size_t payload_size)
 {
     static uint8_t payload[64 * 1024];
     static uint64_t number;
+    number++;
     const struct room_news fields = {
         .room = bytes_of_text("match:7"),
         .owner = {0},
         .incarnation = 9,
-        .news_seq = ++number,
+        .news_seq = number,
         .kind = payload_size > 0 ? USHER__V1__ROOM_NEWS__KIND__MESSAGE
                                  : USHER__V1__ROOM_NEWS__KIND__JOINED,
         .cause = USHER__V1__ROOM_NEWS__CAUSE__ASKED,
