@@ -94,6 +94,33 @@ def scene_kill():
             check_equal(again.messages(1), [(last, "the end")], "what came again")
 
 
+def scene_restored_backup():
+    """A store of before: what was had since comes again with its mid, and new mids are above all."""
+
+    def store(*arguments):
+        subprocess.run([program("usherctl"), "store", *arguments], check=True, timeout=60)
+
+    with Broker() as broker:
+        backup = os.path.join(broker.folder, "backup")
+        with Backend(broker, "post") as post:
+            had = [kept(post, "alice", b"gift"), kept(post, "bob", b"card")]
+            store("backup", broker.store, backup)
+            with Listener(broker, "alice") as alice, Listener(broker, "bob") as bob:
+                since = kept(post, "alice", b"since")
+                check_equal(alice.messages(2), [(had[0], "gift"), (since, "since")], "before")
+                check_equal(bob.messages(1), [(had[1], "card")], "before")
+        broker.stop()
+        store("restore", backup, broker.store)
+        broker.start()
+        with Backend(broker, "post") as post:
+            with Listener(broker, "bob") as bob:  # who does not say how far he was
+                check_equal(bob.messages(1), [(had[1], "card")], "what comes again")
+            with Listener(broker, "alice", "--last-mid", str(since)) as alice:
+                new = kept(post, "alice", b"new")
+                check(new > since, f"a mid of before: {new}, after {since}")
+                check_equal(alice.messages(1), [(new, "new")], "what alice has not had")
+
+
 def scene_javascript():
     """The same for usher-client, whose storage knows how far it was."""
     if not os.path.exists(JS) or not shutil.which("node"):
@@ -318,6 +345,7 @@ def bob_detail(bob):
 if __name__ == "__main__":
     play(
         scene_kill,
+        scene_restored_backup,
         scene_javascript,
         scene_players,
         scene_tag,
