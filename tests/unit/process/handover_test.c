@@ -128,11 +128,8 @@ static int look_round(struct handover *handover)
     return say(handover, HANDOVER_HELLO, "", 0) == 0 ? 0 : 24;
 }
 
-static int play(const char *role)
+static int play_as(const char *role, struct handover *handover)
 {
-    struct handover *handover = NULL;
-    if (handover_take(&handover) != 0)
-        return 1;
     if (strcmp(role, "takes") == 0)
         return take_all(handover);
     if (strcmp(role, "looks") == 0)
@@ -144,6 +141,16 @@ static int play(const char *role)
     if (strcmp(role, "hangs") == 0)
         pause();
     return 0;
+}
+
+static int play(const char *role)
+{
+    struct handover *handover = NULL;
+    if (handover_take(&handover) != 0)
+        return 1;
+    int code = play_as(role, handover);
+    handover_close(handover);
+    return code;
 }
 
 /* --- what this one sees ----------------------------------------------------------------------- */
