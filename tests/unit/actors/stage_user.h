@@ -46,6 +46,7 @@ static inline void stage_attach(struct stage *stage, uint64_t conn, bool acks)
     attach->id = 1;
     attach->token_ends_ms = stage->token_ends_ms;
     attach->last_mid = 0;
+    attach->stamp_us = 0;
     attach->acks = acks;
     attach->listener = LISTENER_tls; /* not the one that is 0 */
     strcpy(attach->user, "ann");
@@ -66,8 +67,8 @@ static inline struct resume_message *resume_create(struct stage *stage, uint64_t
                                                    uint64_t last_seq)
 {
     struct resume_message *resume = message_create(MESSAGE_RESUME, sizeof(*resume));
-    resume->position_count = 0;
     assert_non_null(resume);
+    resume->position_count = 0;
     resume->conn = conn;
     resume->id = 1;
     resume->epoch = stage->session.epoch;
