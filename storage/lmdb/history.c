@@ -215,16 +215,16 @@ int lmdb_read_history(struct store *base, const struct history_query *query,
                       store_history_each *each, void *context, struct history_page *page)
 {
     struct lmdb_store *store = lmdb_of(base);
-    MDB_dbi ring = store->histories[query->ring];
     MDB_txn *transaction;
-    MDB_cursor *cursor;
-    if (store->without_history)
-        return 0;
+    MDB_cursor *cursor = NULL;
     int result = lmdb_read_begin(store, &transaction);
     if (result < 0)
         return result;
-    result = lmdb_translate(mdb_cursor_open(transaction, ring, &cursor));
-    if (result == 0) {
+    /* Not before: the store may just be opened anew, and then they are others. */
+    MDB_dbi ring = store->histories[query->ring];
+    if (!store->without_history)
+        result = lmdb_translate(mdb_cursor_open(transaction, ring, &cursor));
+    if (cursor != NULL) {
         result = look_at_ring(transaction, ring, cursor, page);
         if (result == 0)
             result = walk(cursor, query, each, context, page);

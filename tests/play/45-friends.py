@@ -100,6 +100,7 @@ def scene_resume():
         again = Watcher(broker, after=ann)
         again.resume(ann.welcome, 0)
         again.until(lambda: again.snapshots == 1, "a snapshot")
+        again.until_shown("bob", OFFLINE)  # in it, or right behind it
         check_equal(again.shown, {"bob": (OFFLINE, b"")}, "the snapshot")
         check_equal(again.watch(["dan"], ["bob"]), "done", "another Watch")
         again.until(lambda: again.shown.keys() == {"dan"}, "dan alone")

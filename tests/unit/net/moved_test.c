@@ -67,7 +67,7 @@ static void pack(struct fixture *fixture, struct crate *crate)
 }
 
 /* The front end from now on is another one, with all of that in it. */
-static void unpack(struct fixture *fixture, struct crate *crate)
+static void put_in(struct fixture *fixture, struct crate *crate)
 {
     struct net *before = fixture->net;
     char error[256] = "";
@@ -78,6 +78,11 @@ static void unpack(struct fixture *fixture, struct crate *crate)
         assert_int_equal(net_move_in(fixture->net, &crate->moved[i]), 0);
     net_close(before);
     free_crate(crate);
+}
+
+static void unpack(struct fixture *fixture, struct crate *crate)
+{
+    put_in(fixture, crate);
     assert_int_equal(net_start(fixture->net), 0);
 }
 
@@ -111,6 +116,8 @@ static void half_a_frame_goes_on_over_there(void **state)
     assert_true(look(fixture, peer.conn).welcomed);
     assert_int_equal(net_write(fixture->net, 0, peer.conn, "answer", 6), 0);
     expect_bytes(peer.fd, "answer", 6);
+    assert_int_equal(look(fixture, peer.conn).ends,
+                     0); /* and whoever ends it comes after the write */
     close(peer.fd);
     WAIT_FOR(look(fixture, peer.conn).ends == 1);
     buffer_fini(&out);
@@ -143,9 +150,12 @@ static void what_waits_for_the_socket_is_sent_over_there(void **state)
     size_t written = 0;
     while (net_waiting(fixture->net, peer.conn) < 300000)
         written = write_some(fixture, peer.conn, written, 100000);
-    move(fixture);
+    struct crate crate;
+    pack(fixture, &crate);
+    put_in(fixture, &crate);
     assert_in_range(net_waiting(fixture->net, peer.conn), 1, written);
-    written = write_some(fixture, peer.conn, written, 5000);
+    written = write_some(fixture, peer.conn, written, 5000); /* one thread at a time */
+    assert_int_equal(net_start(fixture->net), 0);
     uint8_t *got = malloc(written);
     read_exactly(peer.fd, got, written);
     for (size_t i = 0; i < written; i++)
