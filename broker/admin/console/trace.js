@@ -60,7 +60,10 @@ export class Trace {
                 { head: "Peer", cell: (row) => el("bdi", {}, row.peer) },
                 { head: "Size", number: true, cell: (row) => bytes(row.bytes) },
                 { head: "Waited", number: true, cell: (row) => seconds(row.wait_us / 1e6) },
-                { head: "Trace id", cell: (row) => el("bdi", { class: "mono" }, row.trace_id || "") },
+                {
+                    head: "Trace id",
+                    cell: (row) => el("bdi", { class: "mono" }, row.trace_id || ""),
+                },
             ],
         });
         this.section = new Section("Follow the messages", { wide: true });
