@@ -356,30 +356,33 @@ static bool same_address(const nng_sockaddr *one, const nng_sockaddr *other)
 }
 
 /* No one else of this process connects to it. On tcp the address of a knock that was closed stays
- * taken (TIME_WAIT) for longer than until the next one. */
-static bool is_our_knock(struct link *link, nng_pipe pipe)
+ * taken (TIME_WAIT) for longer than until the next one. nng counts a pipe before it shows it here,
+ * so by now the knock may be closed, and reset: it has no address any more. The same holds of
+ * anybody who is gone already: for him nobody has to go. */
+static bool takes_no_place(struct link *link, nng_pipe pipe)
 {
-    nng_sockaddr from;
+    nng_sockaddr at, from;
     uint64_t process;
     lock_take(&link->lock);
     nng_sockaddr knock = link->knock;
     lock_give(&link->lock);
-    if (knock.s_family == NNG_AF_UNSPEC)
+    if (nng_pipe_get_addr(pipe, NNG_OPT_LOCADDR, &at) != 0)
         return false;
-    if (knock.s_family == NNG_AF_IPC)
-        return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &process) == 0 &&
+    if (at.s_family == NNG_AF_IPC)
+        return knock.s_family == NNG_AF_IPC &&
+               nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &process) == 0 &&
                process == (uint64_t)getpid();
-    return nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &from) == 0 && same_address(&from, &knock);
+    return nng_pipe_get_addr(pipe, NNG_OPT_REMADDR, &from) != 0 || same_address(&from, &knock);
 }
 
 /* The lock is held. Gives who has to go for the newcomer: somebody else, nobody (0), or itself. */
-static uint32_t make_room(struct link *link, uint32_t newcomer, bool ours)
+static uint32_t make_room(struct link *link, uint32_t newcomer, bool placeless)
 {
     struct peers *peers = &link->peers;
     CHECK(lock_held(&link->lock));
     if (peers_add(peers, newcomer) != 0)
         return newcomer;
-    if (ours)
+    if (placeless)
         peers_let_go(peers, newcomer);
     if (peers->count - peers->leaving <= link->peers_max)
         return 0;
@@ -396,9 +399,9 @@ static void on_pipe_added(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     struct link *link = argument;
     uint32_t newcomer = (uint32_t)nng_pipe_id(pipe);
-    bool ours = is_our_knock(link, pipe);
+    bool placeless = takes_no_place(link, pipe);
     lock_take(&link->lock);
-    uint32_t goes = make_room(link, newcomer, ours);
+    uint32_t goes = make_room(link, newcomer, placeless);
     bool closing = link->closing;
     lock_give(&link->lock);
     if (goes == 0)

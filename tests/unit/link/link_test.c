@@ -1391,6 +1391,41 @@ static void a_knock_at_a_port_takes_nobodys_place(void **state)
         assert_knock_takes_no_place(url);
 }
 
+static void reset(int fd)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    assert_int_equal(0, setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)));
+    close(fd);
+}
+
+/* nng has counted him, and he is gone before he is shown to us, as a knock on a busy machine. */
+static void who_is_gone_before_he_is_seen_takes_nobodys_place(void **state)
+{
+    static const uint8_t header[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+    char url[64];
+    struct service *service = service_at(url);
+    crowd(service->link, service->link->peers_max);
+    const struct endpoint *endpoint = &service->link->endpoints[0];
+    lock_take(&service->link->lock); /* whoever comes now waits to be seen */
+    uint64_t before = endpoint_number(endpoint, "accept");
+    int fd = visit_place(&endpoint->place, header, sizeof(header));
+    for (int i = 0; i < PATIENCE_MS / 10 && endpoint_number(endpoint, "accept") == before; i++)
+        usleep(10000);
+    assert_true(endpoint_number(endpoint, "accept") > before);
+    reset(fd);
+    lock_give(&service->link->lock);
+    for (int i = 0; i < PATIENCE_MS / 10 && endpoint_number(endpoint, "other") < 1; i++)
+        usleep(10000);
+    lock_take(&service->link->lock);
+    while (service->link->peers.leaving > 0)
+        assert_true(link_wait(service->link, env_monotonic_ms(env_system()) + PATIENCE_MS));
+    assert_int_equal(service->link->peers_max, service->link->peers.count);
+    lock_give(&service->link->lock);
+    assert_int_equal(0, metrics_read(service->metrics, METRIC_link_displaced));
+    disperse(service->link);
+    service_close(service);
+}
+
 static void feed_reaches_a_subscriber(void **state)
 {
     struct service *service = malloc(sizeof(*service));
@@ -1561,6 +1596,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_canary_that_is_gone_is_told),
     cmocka_unit_test(a_knock_at_a_path_takes_nobodys_place),
     cmocka_unit_test(a_knock_at_a_port_takes_nobodys_place),
+    cmocka_unit_test(who_is_gone_before_he_is_seen_takes_nobodys_place),
     cmocka_unit_test(feed_reaches_a_subscriber),
     cmocka_unit_test(more_subscribers_than_may_be_are_turned_away),
 };
