@@ -25,6 +25,7 @@ static struct upgrade_parts parts_of(struct broker *broker)
         .net = egress->net,
         .services = broker->services,
         .admission = broker->admission,
+        .limits = &broker->limits,
         .settings = &broker->settings,
         .counters = &broker->counters,
         .passage = &broker->passage,

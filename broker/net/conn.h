@@ -191,6 +191,11 @@ void conn_drain(struct reactor *reactor, struct conn *conn);
 /* What it waited for may be known: what has been delayed need not wait any longer. */
 void conn_go_on(struct reactor *reactor, struct conn *conn);
 
+/* --- moved.c: there are no I/O threads --- */
+
+/* It can go to another process, as it is now. */
+bool conn_can_move(const struct conn *conn);
+
 /* --- deadline.c: I/O thread --- */
 
 void deadline_enter(struct reactor *reactor, struct conn *conn, enum deadline queue);

@@ -60,13 +60,15 @@ void net_begin_above(struct net *net, uint32_t generation)
 
 /* --- out -------------------------------------------------------------------------------------- */
 
-static bool can_move(const struct conn *conn)
+bool conn_can_move(const struct conn *conn)
 {
     const struct transport *transport = conn_transport(conn);
+    Usher__V1__HandoverWebSocket websocket = USHER__V1__HANDOVER_WEB_SOCKET__INIT;
     return conn->state == CONN_OPEN && conn->kept == NULL && conn->errand == NULL && !conn->dead &&
            !conn->input_over && (transport->handshake == NULL || transport->pack != NULL) &&
            atomic_load_explicit(&conn->orders, memory_order_relaxed) == 0 &&
-           conn->chunks_given == atomic_load_explicit(&conn->chunks_done, memory_order_relaxed);
+           conn->chunks_given == atomic_load_explicit(&conn->chunks_done, memory_order_relaxed) &&
+           (transport->pack == NULL || transport->pack(conn->wire, &websocket));
 }
 
 static struct net_moved describe(struct reactor *reactor, struct conn *conn)
@@ -93,12 +95,11 @@ static bool move_out(struct reactor *reactor, struct conn *conn, net_move_each *
 {
     const struct transport *transport = conn_transport(conn);
     Usher__V1__HandoverWebSocket websocket = USHER__V1__HANDOVER_WEB_SOCKET__INIT;
-    if (!can_move(conn))
+    if (!conn_can_move(conn))
         return false;
     struct net_moved moved = describe(reactor, conn);
-    if (transport->pack != NULL && !transport->pack(conn->wire, &websocket))
-        return false;
-    moved.websocket = transport->pack != NULL ? &websocket : NULL;
+    if (transport->pack != NULL && transport->pack(conn->wire, &websocket))
+        moved.websocket = &websocket;
     each(context, &moved);
     return true;
 }

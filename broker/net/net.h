@@ -314,6 +314,17 @@ typedef void net_move_each(void *context, const struct net_moved *moved);
  * how many cannot: they end with this process. */
 size_t net_move_out(struct net *net, net_move_each *each, void *context);
 
+/* For those that could not, when the others are another process's: each is told Close(SHUTDOWN)
+ * with a retry_after_ms below `spread_ms` behind all that waits for it, and ends. Waits until the
+ * peers have ended too, for `linger_ms` at most. Gives how many were told. Nothing else may be done
+ * with the front end afterwards. */
+struct net_dismissal {
+    const char *detail; /* UTF-8 */
+    uint32_t spread_ms;
+    uint32_t linger_ms;
+};
+size_t net_dismiss_left(struct net *net, const struct net_dismissal *how);
+
 /* No connection has had a higher generation in its handle; and over there no other begins at a
  * lower one, so that handles which somebody may still remember are nobody else's. Before
  * net_move_in. */

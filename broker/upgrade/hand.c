@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/memory.h"
 #include "process/notify.h"
 #include "upgrade/upgrade.h"
@@ -16,9 +17,13 @@
  * processes serve, or none can.
  *
  * The new one has its configuration read, its parts made and the store open before this one stands
- * still: only what nobody can prepare is done in that time. */
+ * still: only what nobody can prepare is done in that time.
+ *
+ * Behind the last word this process still has the connections that cannot go. They are told then,
+ * and not before: what is said to a client cannot be taken back, and those who went are served
+ * meanwhile. */
 
-enum { PREPARE_MS = 10000, FREEZE_MS = 1000 };
+enum { PREPARE_MS = 10000, FREEZE_MS = 1000, LINGER_MS = 200, SPREAD_PART = 4 };
 
 static uint64_t now_ms(const struct upgrade_parts *parts)
 {
@@ -124,10 +129,13 @@ static bool freeze_and_give(const struct upgrade_parts *parts, struct handover *
     message->fd_count = 0;
     message->size = 0;
     if (failed == 0)
+        failed = say(handover, message, HANDOVER_GO, until_ms, report->error);
+    if (failed == 0) {
+        /* Not before: from the process that it does not take for the first one, the manager
+         * believes nothing, so this could not be taken back. */
         notify_manager("MAINPID=%lld", (long long)handover_process(handover));
-    if (failed == 0 && say(handover, message, HANDOVER_GO, until_ms, report->error) == 0)
         return true;
-    notify_manager("MAINPID=%lld", (long long)getpid());
+    }
     CHECK_DEBT(upgrade_thaw(parts) == 0, "threads that cannot be started again");
     return false;
 }
@@ -162,6 +170,19 @@ static bool hand_over(const struct upgrade_parts *parts, const char *program, ch
     return gone;
 }
 
+/* They come back at once, and not all at once; and before their sessions are over. */
+static void dismiss_left(const struct upgrade_parts *parts, struct upgrade_report *report)
+{
+    const uint64_t drain_ms = process_drain_ms(parts->limits) / SPREAD_PART;
+    const uint64_t resume_ms = session_resume_ms(parts->limits) / SPREAD_PART;
+    const struct net_dismissal how = {
+        .detail = "the broker is upgraded; come back and resume",
+        .spread_ms = (uint32_t)(drain_ms < resume_ms ? drain_ms : resume_ms),
+        .linger_ms = LINGER_MS,
+    };
+    report->told = net_dismiss_left(parts->net, &how);
+}
+
 bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, char *const argv[],
                        struct upgrade_report *report)
 {
@@ -172,10 +193,13 @@ bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, c
     LOG(parts->log, UPGRADING, LOG_S("program", program));
     bool gone = hand_over(parts, program, argv, report);
     if (gone)
+        dismiss_left(parts, report);
+    if (gone)
         LOG(parts->log, UPGRADED, LOG_U("to", (uint64_t)report->process),
             LOG_U("users", report->users), LOG_U("instances", report->instances),
             LOG_U("connections", report->connections), LOG_U("left", report->left),
-            LOG_U("bytes", report->bytes), LOG_U("frozen_ms", report->frozen_ms));
+            LOG_U("told", report->told), LOG_U("bytes", report->bytes),
+            LOG_U("frozen_ms", report->frozen_ms));
     else
         LOG(parts->log, UPGRADE_FAILED, LOG_S("error", report->error),
             LOG_U("frozen_ms", report->frozen_ms));

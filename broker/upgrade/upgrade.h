@@ -35,6 +35,7 @@ struct upgrade_parts {
     struct net *net;
     struct services *services;
     struct admission *admission; /* NULL: nobody is judged */
+    const struct limits *limits;
     struct settings *settings;
     struct counters *counters;
     struct passage *passage; /* of whoever brings work and is no I/O thread */
@@ -46,7 +47,9 @@ struct upgrade_parts {
 
 /* How it went, for people. */
 struct upgrade_report {
-    uint64_t users, instances, connections, left, bytes;
+    uint64_t users, instances, connections, bytes;
+    uint64_t left; /* connections that cannot go; and of them */
+    uint64_t told; /* so many were told to come back */
     uint64_t frozen_ms;
     int64_t process; /* the number of the new one */
     char error[HANDOVER_ERROR_BYTES];

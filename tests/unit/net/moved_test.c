@@ -320,6 +320,47 @@ static void whose_login_is_judged_stays(void **state)
     close(peer.fd);
 }
 
+/* Whoever stays is told to come back and written to his end; nothing of those who went is touched.
+ */
+static void who_is_left_is_sent_away(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct net_dismissal how = {"come back", 100, 300};
+    fixture->binds = true;
+    start(fixture);
+    struct peer goes = new_peer(fixture);
+    fixture->binds = false;
+    fixture->remembers = true;
+    struct peer stays = new_peer(fixture);
+    struct crate crate;
+    pack(fixture, &crate);
+    assert_int_equal(crate.count, 1);
+    struct buffer out = {0};
+    add_frame(&out, 900, 'g');
+    send_all(goes.fd, out.data, out.size);
+    assert_int_equal(net_dismiss_left(fixture->net, &how), 1);
+    unpack(fixture, &crate);
+    expect_frames(fixture, goes.conn, out.data, out.size);
+    assert_int_equal(net_write(fixture->net, 0, goes.conn, "on", 2), 0);
+    expect_bytes(goes.fd, "on", 2);
+    uint8_t head;
+    uint8_t words[64];
+    read_exactly(stays.fd, &head, 1);
+    assert_in_range(head, 1, sizeof(words));
+    read_exactly(stays.fd, words, head);
+    Usher__V1__BrokerFrame *read = usher__v1__broker_frame__unpack(NULL, head, words);
+    assert_non_null(read);
+    assert_int_equal(read->body_case, USHER__V1__BROKER_FRAME__BODY_CLOSE);
+    assert_int_equal(read->close->reason, USHER__V1__CLOSE__REASON__SHUTDOWN);
+    assert_string_equal(read->close->detail, "come back");
+    assert_in_range(read->close->retry_after_ms, 0, 99);
+    usher__v1__broker_frame__free_unpacked(read, NULL);
+    expect_end(stays.fd);
+    close(stays.fd);
+    close(goes.fd);
+    buffer_fini(&out);
+}
+
 static void what_cannot_be_is_not_taken(void **state)
 {
     struct fixture *fixture = *state;
@@ -363,6 +404,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_pause_is_nothing_but_a_pause, set_up, tear_down),
         cmocka_unit_test_setup_teardown(orders_are_carried_out_in_a_pause, set_up, tear_down),
         cmocka_unit_test_setup_teardown(whose_login_is_judged_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_is_left_is_sent_away, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_is_not_taken, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
