@@ -288,7 +288,7 @@ uint32_t net_count(struct net *net);
 /* Joins the I/O threads; net_start goes on as if nothing had been. */
 void net_pause(struct net *net);
 
-/* Does what they were ordered to. False: there was nothing. */
+/* Does what they were ordered to, and runs no turns. False: there was nothing. */
 bool net_settle(struct net *net);
 
 /* The socket of a listener; -1: there is none. */

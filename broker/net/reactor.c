@@ -298,7 +298,6 @@ bool reactor_settle(struct reactor *reactor)
     net->events.on_begin(net->events.context, reactor->thread, reactor->now_ms);
     take_adopted(reactor);
     take_orders(reactor);
-    (void)net->events.on_batch_end(net->events.context, reactor->thread);
     return any;
 }
 

@@ -6,8 +6,9 @@
 /* The moment between two processes. Who brings work is stopped first: the passage of backends and
  * operators is closed, the I/O threads and the clock are joined. What is left then is work that was
  * brought before, and it becomes less: turns are run here, changes are stored, queries answered,
- * orders of connections carried out, until a whole round has found nothing. Only then the others
- * are joined.
+ * orders of connections carried out, until a whole round has found nothing. All turns are run in
+ * one place, where they are counted: a turn may ask the store again. Only then the others are
+ * joined.
  *
  * Threads are ended and begun again, and not stopped at some point of theirs: each of them has one
  * place where it ends, which every stop of the broker shows to be right, and beginning them again
