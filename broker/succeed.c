@@ -24,6 +24,7 @@ static struct upgrade_parts parts_of(struct broker *broker)
         .queries = broker->queries,
         .net = egress->net,
         .services = broker->services,
+        .webhook = broker->webhook,
         .admission = broker->admission,
         .limits = &broker->limits,
         .settings = &broker->settings,
@@ -35,6 +36,7 @@ static struct upgrade_parts parts_of(struct broker *broker)
         .prepare = kinds_prepare_worker,
         .user = &user_behaviour,
         .instance = &instance_behaviour,
+        .room = &room_behaviour,
         .shard = &watch_behaviour,
     };
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "actors/held.h"
+#include "actors/user_call_moved.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "instance/private.h"
@@ -20,29 +21,6 @@
 
 /* --- out -------------------------------------------------------------------------------------- */
 
-static void describe_mail(const struct user_call_message *mail, Usher__V1__HandoverMail *to)
-{
-    usher__v1__handover_mail__init(to);
-    to->caller = mail->caller;
-    to->epoch = mail->epoch;
-    to->request = mail->request;
-    to->call = mail->call;
-    to->deadline_ms = mail->deadline_ms;
-    to->mail_seq = mail->mail_seq;
-    to->mail_number = mail->mail_number;
-    to->share = mail->share;
-    to->redelivered = mail->redelivered;
-    to->control = mail->control;
-    to->body = mail->body;
-    to->client_size = mail->client_size;
-    to->ask = mail->ask;
-    to->user = handover_binary(user_call_user(mail));
-    to->service = handover_binary(user_call_service(mail));
-    to->method = handover_binary(user_call_method(mail));
-    to->payload = handover_binary(user_call_payload(mail));
-    to->traceparent = handover_binary(user_call_traceparent(mail));
-}
-
 static bool describe_all_mail(const struct instance *instance, struct arena *arena,
                               Usher__V1__HandoverInstance *to)
 {
@@ -53,7 +31,7 @@ static bool describe_all_mail(const struct instance *instance, struct arena *are
     if (list == NULL || to->mail == NULL)
         return false;
     for (const struct message *mail = instance->mail.first; mail != NULL; mail = mail->next) {
-        describe_mail((const struct user_call_message *)mail, &list[to->n_mail]);
+        user_call_move_out((const struct user_call_message *)mail, &list[to->n_mail]);
         to->mail[to->n_mail] = &list[to->n_mail];
         to->n_mail++;
     }
@@ -164,34 +142,6 @@ struct message *instance_move_in(const Usher__V1__HandoverInstance *instance)
     return &message->header;
 }
 
-static struct user_call_message *make_mail(const Usher__V1__HandoverMail *from)
-{
-    struct user_call_message *mail;
-    CHECK(from->user.len <= UINT8_MAX && from->service.len <= UINT8_MAX &&
-          from->method.len <= UINT8_MAX);
-    const struct bytes traceparent = handover_bytes(from->traceparent);
-    CHECK(traceparent.size == 0 || traceparent_valid(traceparent));
-    MEMORY_MUST(
-        (mail = user_call_create_traced(handover_bytes(from->user), handover_bytes(from->service),
-                                        handover_bytes(from->method), handover_bytes(from->payload),
-                                        traceparent)) != NULL,
-        "mail");
-    mail->caller = from->caller;
-    mail->epoch = from->epoch;
-    mail->request = from->request;
-    mail->call = from->call;
-    mail->deadline_ms = from->deadline_ms;
-    mail->mail_seq = from->mail_seq;
-    mail->mail_number = from->mail_number;
-    mail->share = from->share;
-    mail->redelivered = from->redelivered;
-    mail->control = (uint8_t)from->control;
-    mail->body = (uint8_t)from->body;
-    mail->client_size = (uint8_t)from->client_size;
-    mail->ask = (uint8_t)from->ask;
-    return mail;
-}
-
 static void fill_calls(struct instance *instance, const Usher__V1__HandoverInstance *from)
 {
     for (size_t i = 0; i < from->n_calls; i++) {
@@ -260,7 +210,7 @@ void instance_moved(struct instance *instance, struct message *message, struct t
     CHECK(instance->link == 0 && instance->mail_count == 0);
     fill(instance, from);
     for (size_t i = 0; i < from->n_mail; i++)
-        instance_put_moved(instance, make_mail(from->mail[i]));
+        instance_put_moved(instance, user_call_move_in(from->mail[i]));
     instance->mail_seq = from->mail_seq;
     instance->drain_waits = from->drain_waits;
     fill_calls(instance, from);

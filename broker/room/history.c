@@ -15,7 +15,7 @@
 
 enum { KEPT_MAX = ROOM_HISTORY_MESSAGES_MAX + ROOM_BUNDLE_MAX };
 
-static struct room_bundle *kept_at(const struct room *room, uint32_t i)
+struct room_bundle *history_at(const struct room *room, uint32_t i)
 {
     return room->kept[(room->kept_first + i) % KEPT_MAX];
 }
@@ -27,7 +27,7 @@ static uint64_t last_of(const struct room_bundle *bundle)
 
 static void drop_oldest(struct room *room)
 {
-    struct room_bundle *bundle = kept_at(room, 0);
+    struct room_bundle *bundle = history_at(room, 0);
     room->kept_messages -= bundle->count;
     room->kept_bytes -= bundle->size;
     room->kept_first = (room->kept_first + 1) % KEPT_MAX;
@@ -39,7 +39,7 @@ static void drop_oldest(struct room *room)
 static bool is_spare(const struct room *room)
 {
     return room->kept_count > 0 &&
-           (room->kept_messages - kept_at(room, 0)->count >= room->class.history_messages ||
+           (room->kept_messages - history_at(room, 0)->count >= room->class.history_messages ||
             room->kept_bytes > ROOM_HISTORY_BYTES_MAX);
 }
 
@@ -49,6 +49,19 @@ static void drop_all(struct room *room)
         drop_oldest(room);
 }
 
+void history_put(struct room *room, struct room_bundle *bundle)
+{
+    if (room->kept == NULL) {
+        size_t bytes = KEPT_MAX * sizeof(*room->kept);
+        MEMORY_MUST((room->kept = malloc(bytes)) != NULL, "a history");
+        memory_account(MEMORY_OF_ROOM_HISTORIES, (int64_t)bytes);
+    }
+    CHECK(room->kept_count < KEPT_MAX);
+    room->kept[(room->kept_first + room->kept_count++) % KEPT_MAX] = bundle;
+    room->kept_messages += bundle->count;
+    room->kept_bytes += bundle->size;
+}
+
 void history_keep(struct room *room, struct room_bundle *bundle)
 {
     CHECK(bundle->kind == ROOM_MESSAGES && last_of(bundle) == room->sealed);
@@ -56,16 +69,8 @@ void history_keep(struct room *room, struct room_bundle *bundle)
     if (!keeps)
         drop_all(room);
     if (keeps) {
-        if (room->kept == NULL) {
-            size_t bytes = KEPT_MAX * sizeof(*room->kept);
-            MEMORY_MUST((room->kept = malloc(bytes)) != NULL, "a history");
-            memory_account(MEMORY_OF_ROOM_HISTORIES, (int64_t)bytes);
-        }
-        CHECK(room->kept_count < KEPT_MAX);
         shared_hold(&bundle->shared);
-        room->kept[(room->kept_first + room->kept_count++) % KEPT_MAX] = bundle;
-        room->kept_messages += bundle->count;
-        room->kept_bytes += bundle->size;
+        history_put(room, bundle);
     }
     while (is_spare(room))
         drop_oldest(room);
@@ -73,20 +78,21 @@ void history_keep(struct room *room, struct room_bundle *bundle)
 
 void history_age(struct room *room, uint64_t now_ms)
 {
-    while (room->kept_count > 0 && kept_at(room, 0)->time_ms + room->class.history_ms <= now_ms)
+    while (room->kept_count > 0 && history_at(room, 0)->time_ms + room->class.history_ms <= now_ms)
         drop_oldest(room);
 }
 
 uint64_t history_due_ms(const struct room *room)
 {
-    return room->kept_count > 0 ? kept_at(room, 0)->time_ms + room->class.history_ms : UINT64_MAX;
+    return room->kept_count > 0 ? history_at(room, 0)->time_ms + room->class.history_ms
+                                : UINT64_MAX;
 }
 
 uint64_t history_first(const struct room *room)
 {
     if (room->kept_count == 0 || room->class.history_messages == 0)
         return room->sealed + 1;
-    uint64_t first = kept_at(room, 0)->first;
+    uint64_t first = history_at(room, 0)->first;
     uint64_t most = room->class.history_messages;
     return room->sealed - first + 1 > most ? room->sealed - most + 1 : first;
 }
@@ -110,7 +116,7 @@ uint64_t history_replay(const struct room *room, uint64_t offset, uint32_t bytes
     size_t before = out->size;
     CHECK(offset + 1 >= history_first(room));
     for (uint32_t i = 0; i < room->kept_count; i++) {
-        const struct room_bundle *bundle = kept_at(room, i);
+        const struct room_bundle *bundle = history_at(room, i);
         if (last_of(bundle) <= offset)
             continue;
         if (out->size > before && out->size - before + bundle->size > bytes_max)

@@ -190,6 +190,19 @@ static bool waits_already(const struct room *room, const struct room_join_messag
     return ask != NULL;
 }
 
+void join_wait(struct room *room, const struct ask *ask)
+{
+    struct ask *waits;
+    MEMORY_MUST((waits = calloc(1, sizeof(*waits))) != NULL, "a question");
+    memory_account(MEMORY_OF_ROOMS, (int64_t)sizeof(*waits));
+    *waits = *ask;
+    struct ask **at = &room->asks;
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = waits;
+    room->ask_count++;
+}
+
 /* The owner is asked; the Join waits. */
 static void ask(struct room *room, struct room_join_message *join, bool creates, struct turn *turn)
 {
@@ -205,16 +218,9 @@ static void ask(struct room *room, struct room_join_message *join, bool creates,
         refuse_with(join, USHER__V1__ERROR__CODE__NO_SERVICE, "the room has no owner to ask", turn);
         return;
     }
-    struct ask *waits;
-    MEMORY_MUST((waits = calloc(1, sizeof(*waits))) != NULL, "a question");
-    memory_account(MEMORY_OF_ROOMS, (int64_t)sizeof(*waits));
-    *waits =
-        (struct ask){.call = call, .deadline_ms = deadline_ms, .creates = creates, .join = join};
-    struct ask **at = &room->asks;
-    while (*at != NULL)
-        at = &(*at)->next;
-    *at = waits;
-    room->ask_count++;
+    join_wait(
+        room,
+        &(struct ask){.call = call, .deadline_ms = deadline_ms, .creates = creates, .join = join});
 }
 
 /* Somebody of that name has come by another actor: one of the two logins is over, and its end,

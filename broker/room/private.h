@@ -64,6 +64,7 @@ struct room {
     bool closing;   /* nothing new is taken; the members are yet to be told */
     bool closed;    /* they are being told */
     bool told_more; /* a MESSAGE_ROOM_MORE is on its way */
+    bool moved;     /* in this turn: what is due is done by its tick */
     uint8_t close_cause;
     char close_detail[DETAIL_BYTES_MAX + 1];
     /* members.c */
@@ -150,6 +151,10 @@ void publish_seal(struct room *room, struct turn *turn);
 /* --- history.c -------------------------------------------------------------------------------- */
 
 void history_keep(struct room *room, struct room_bundle *bundle);
+
+/* One more, whatever is kept by the class; takes it. One of kept_count. */
+void history_put(struct room *room, struct room_bundle *bundle);
+struct room_bundle *history_at(const struct room *room, uint32_t i);
 void history_age(struct room *room, uint64_t now_ms);
 uint64_t history_due_ms(const struct room *room); /* UINT64_MAX: nothing grows old */
 void history_free(struct room *room);
@@ -177,6 +182,9 @@ void out_free(struct room *room);
 /* Somebody has come, gone, is away or back; kind is a RoomChange.Kind. */
 void roster_note(struct room *room, struct member *member, uint8_t kind, struct turn *turn);
 
+/* One row more among the changes. */
+void roster_put(struct room *room, const char *name, uint8_t kind);
+
 /* What was noted becomes bundles. */
 void roster_tell(struct room *room, struct turn *turn);
 
@@ -188,6 +196,7 @@ void roster_free(struct room *room);
 /* --- join.c ----------------------------------------------------------------------------------- */
 
 void join_take(struct room *room, struct room_join_message *join, struct turn *turn);
+void join_wait(struct room *room, const struct ask *ask); /* takes the Join */
 void join_answered(struct room *room, struct call_result_message *result, struct turn *turn);
 void join_expire(struct room *room, struct turn *turn);
 uint64_t join_due_ms(const struct room *room);
@@ -228,6 +237,11 @@ void news_tell(struct room *room, const struct news *news, struct turn *turn);
 /* Asks the owner; false: it has none. The answer is a call_result_message with that call. */
 bool news_ask(struct room *room, const struct room_join_message *join, bool creates, uint64_t call,
               uint64_t deadline_ms, struct turn *turn);
+
+/* --- moved.c ---------------------------------------------------------------------------------- */
+
+/* It is what the message says; takes it. */
+void room_moved(struct room *room, struct message *message, struct turn *turn);
 
 /* --- room.c ----------------------------------------------------------------------------------- */
 

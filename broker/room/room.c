@@ -143,6 +143,10 @@ bool room_receive(struct room **state, struct message *message, struct turn *tur
     case MESSAGE_STOP:
         message_destroy(message);
         break;
+    case MESSAGE_MOVED:
+        room_moved(room, message, turn);
+        follow_class(room, turn);
+        break;
     default:
         bounce(message, turn);
         break;
@@ -242,6 +246,12 @@ void room_finish(struct room **state, struct turn *turn)
     struct room *room = *state;
     if (room == NULL)
         return;
+    if (room->moved) { /* and nobody may hear anything: those whom it knows are perhaps yet to come
+                        */
+        room->moved = false;
+        arm(room, turn);
+        return;
+    }
     join_expire(room, turn);
     look_whether_idle(room, turn);
     if (is_due(room->event_ms, turn) && room->out_count >= ROOM_WAITING_MAX)

@@ -9,6 +9,7 @@
 
 #include "actors/room_messages.h"
 #include "actors/turn.h"
+#include "handover.pb-c.h"
 
 /* One message; takes it. `*state` is NULL in a new actor. False: the turn ends here. */
 bool room_receive(struct room **state, struct message *message, struct turn *turn);
@@ -25,6 +26,17 @@ bool room_is_over(const struct room *room);
 
 /* It has retired, or the process ends: frees what it holds, and tells nobody. */
 void room_fini(struct room **state);
+
+/* --- it goes over to another process ---------------------------------------------------------- */
+
+/* As a HandoverRoom. False: it is on its way out, or in the middle of a fan-out, or there is no
+ * memory. */
+bool room_move_out(const struct room *room, actor_handle self, const char *name,
+                   struct buffer *out);
+
+/* What makes it so over there; NULL without memory. Borrows it until a turn has received that: a
+ * history is large, and nobody is served meanwhile. */
+struct message *room_move_in(const Usher__V1__HandoverRoom *room);
 
 /* --- the fan-out: for who carries EFFECT_ROOM_OUT out ----------------------------------------- */
 

@@ -36,7 +36,7 @@ static void clear_row(struct change_row *row)
     free(row->name);
 }
 
-static void add_row(struct room *room, struct member *member, uint8_t kind)
+void roster_put(struct room *room, const char *name, uint8_t kind)
 {
     if (room->change_count == room->change_capacity) {
         uint32_t capacity = room->change_capacity != 0 ? room->change_capacity * 2 : 8;
@@ -46,8 +46,7 @@ static void add_row(struct room *room, struct member *member, uint8_t kind)
         room->changes = changes;
         room->change_capacity = capacity;
     }
-    set_row(&room->changes[room->change_count++], member->name, kind);
-    member->change = room->change_count;
+    set_row(&room->changes[room->change_count++], name, kind);
 }
 
 /* For how long changes are gathered. Whoever comes and goes costs a delivery to each member, which
@@ -76,10 +75,12 @@ void roster_note(struct room *room, struct member *member, uint8_t kind, struct 
         room->event_ms = turn->now_ms + gather_ms(room, turn);
     if (only_count)
         return;
-    if (member->change == 0)
-        add_row(room, member, kind);
-    else
+    if (member->change != 0) {
         room->changes[member->change - 1].kind = kind;
+    } else {
+        roster_put(room, member->name, kind);
+        member->change = room->change_count;
+    }
     if (room->change_count >= CHANGES_MAX)
         room->event_ms = turn->now_ms;
 }

@@ -23,7 +23,7 @@
  * and not before: what is said to a client cannot be taken back, and those who went are served
  * meanwhile. */
 
-enum { PREPARE_MS = 10000, FREEZE_MS = 1000, LINGER_MS = 200, SPREAD_PART = 4 };
+enum { PREPARE_MS = 10000, FREEZE_MS = 1000, WEBHOOK_MS = 500, LINGER_MS = 200, SPREAD_PART = 4 };
 
 static uint64_t now_ms(const struct upgrade_parts *parts)
 {
@@ -111,7 +111,7 @@ static int give_all(const struct upgrade_parts *parts, struct handover *handover
     return failed;
 }
 
-/* True: the last word is said. */
+/* True: the last word is said. The webhook rests. */
 static bool freeze_and_give(const struct upgrade_parts *parts, struct handover *handover,
                             struct handover_message *message, struct upgrade_report *report)
 {
@@ -153,6 +153,18 @@ static int prepare(const struct upgrade_parts *parts, const char *program, char 
     return failed;
 }
 
+/* A receiver is not waited for while nobody is served, but before that, a little: what he has got
+ * and not answered is posted once more. */
+static bool rest_and_give(const struct upgrade_parts *parts, struct handover *handover,
+                          struct handover_message *message, struct upgrade_report *report)
+{
+    webhook_pause(parts->webhook, WEBHOOK_MS);
+    bool gone = freeze_and_give(parts, handover, message, report);
+    if (!gone)
+        CHECK_DEBT(webhook_go_on(parts->webhook) == 0, "a thread that cannot be started again");
+    return gone;
+}
+
 static bool hand_over(const struct upgrade_parts *parts, const char *program, char *const argv[],
                       struct upgrade_report *report)
 {
@@ -161,7 +173,7 @@ static bool hand_over(const struct upgrade_parts *parts, const char *program, ch
     MEMORY_MUST((message = calloc(1, sizeof(*message))) != NULL, "a hand-over");
     int failed = prepare(parts, program, argv, &handover, message, report->error);
     report->process = handover != NULL ? handover_process(handover) : 0;
-    bool gone = failed == 0 && freeze_and_give(parts, handover, message, report);
+    bool gone = failed == 0 && rest_and_give(parts, handover, message, report);
     free(message);
     if (gone)
         handover_close(handover);
@@ -197,8 +209,8 @@ bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, c
     if (gone)
         LOG(parts->log, UPGRADED, LOG_U("to", (uint64_t)report->process),
             LOG_U("users", report->users), LOG_U("instances", report->instances),
-            LOG_U("connections", report->connections), LOG_U("left", report->left),
-            LOG_U("told", report->told), LOG_U("bytes", report->bytes),
+            LOG_U("rooms", report->rooms), LOG_U("connections", report->connections),
+            LOG_U("left", report->left), LOG_U("told", report->told), LOG_U("bytes", report->bytes),
             LOG_U("frozen_ms", report->frozen_ms));
     else
         LOG(parts->log, UPGRADE_FAILED, LOG_S("error", report->error),

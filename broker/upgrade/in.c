@@ -5,6 +5,7 @@
 
 #include "instance/instance.h"
 #include "proto/varint.h"
+#include "room/room.h"
 #include "upgrade/upgrade.h"
 #include "user/user.h"
 
@@ -130,6 +131,12 @@ static int take_instance(struct unpacking *unpacking, const Usher__V1__HandoverI
                  instance_move_in(instance));
 }
 
+static int take_room(struct unpacking *unpacking, const Usher__V1__HandoverRoom *room)
+{
+    unpacking->report->rooms++;
+    return place(unpacking, room->handle, room->name, unpacking->parts->room, room_move_in(room));
+}
+
 static int take_shard(struct unpacking *unpacking, const Usher__V1__HandoverShard *shard)
 {
     int error = registry_place(unpacking->parts->registry, shard->handle, shard->name,
@@ -155,7 +162,8 @@ static int take_end(struct unpacking *unpacking, const Usher__V1__HandoverEnd *e
     const struct upgrade_report *report = unpacking->report;
     unpacking->ended = true;
     if (end->conns != report->connections || end->users != report->users ||
-        end->instances != report->instances || unpacking->fd_used != unpacking->fd_count)
+        end->instances != report->instances || end->rooms != report->rooms ||
+        unpacking->fd_used != unpacking->fd_count)
         return refuse(unpacking, -EPROTO, "not as many as said, users", end->users);
     return 0;
 }
@@ -176,6 +184,11 @@ static int take_record(struct unpacking *unpacking, const Usher__V1__HandoverRec
         return take_instance(unpacking, record->instance);
     case USHER__V1__HANDOVER_RECORD__BODY_SHARD:
         return take_shard(unpacking, record->shard);
+    case USHER__V1__HANDOVER_RECORD__BODY_ROOM:
+        return take_room(unpacking, record->room);
+    case USHER__V1__HANDOVER_RECORD__BODY_NEWS:
+        webhook_move_in(unpacking->parts->webhook, record->news);
+        return 0;
     case USHER__V1__HANDOVER_RECORD__BODY_SERVICE:
         return take_service(unpacking, record->service);
     case USHER__V1__HANDOVER_RECORD__BODY_FOLLOWERS:

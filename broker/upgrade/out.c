@@ -7,6 +7,7 @@
 #include "actors/kinds.h"
 #include "instance/instance.h"
 #include "proto/handover.h"
+#include "room/room.h"
 #include "upgrade/upgrade.h"
 #include "user/user.h"
 
@@ -147,6 +148,15 @@ static int pack_user(struct actor *actor, actor_handle handle, struct arena *are
                : refuse(report, actor);
 }
 
+static int pack_room(const struct actor *actor, actor_handle handle, struct upgrade_load *load,
+                     struct upgrade_report *report)
+{
+    const struct room_place *place = (const struct room_place *)(const void *)actor->state;
+    report->rooms++;
+    return room_move_out(place->room, handle, actor->name, &load->records) ? 0
+                                                                           : refuse(report, actor);
+}
+
 /* Those that are made by every process for itself, and hold nothing, do not go. */
 static int pack_actor(const struct upgrade_parts *parts, actor_handle handle, struct arena *arena,
                       struct upgrade_load *load, struct upgrade_report *report)
@@ -160,7 +170,7 @@ static int pack_actor(const struct upgrade_parts *parts, actor_handle handle, st
     case KIND_WATCH:
         return pack_shard(parts, actor, handle, load, report);
     case KIND_ROOM:
-        return refuse(report, actor);
+        return pack_room(actor, handle, load, report);
     default:
         return 0;
     }
@@ -187,6 +197,7 @@ static int pack_end(struct upgrade_load *load, const struct upgrade_report *repo
     end.conns = load->fd_count;
     end.users = report->users;
     end.instances = report->instances;
+    end.rooms = report->rooms;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_END;
     record.end = &end;
     return handover_append(&load->records, &record);
@@ -209,6 +220,8 @@ int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,
         error = pack_actors(parts, load, report);
     if (error == 0)
         error = buffer_append(&load->records, services.data, services.size);
+    if (error == 0 && !webhook_move_out(parts->webhook, &load->records))
+        error = -ENOMEM;
     if (error == 0)
         error = pack_end(load, report);
     buffer_fini(&services);

@@ -122,8 +122,8 @@ int upgrade_take(const struct upgrade_parts *parts, struct handover *handover,
     explain(report, failed);
     if (failed == 0)
         LOG(parts->log, TAKEN_OVER, LOG_U("users", report->users),
-            LOG_U("instances", report->instances), LOG_U("connections", report->connections),
-            LOG_U("bytes", report->bytes));
+            LOG_U("instances", report->instances), LOG_U("rooms", report->rooms),
+            LOG_U("connections", report->connections), LOG_U("bytes", report->bytes));
     return failed;
 }
 

@@ -19,6 +19,7 @@
 #include "runtime/clock.h"
 #include "runtime/scheduler.h"
 #include "storage/store.h"
+#include "webhook/webhook.h"
 
 /* What is handed over, or filled. All of it outlives the hand-over. */
 struct upgrade_parts {
@@ -34,6 +35,7 @@ struct upgrade_parts {
     struct queries *queries;
     struct net *net;
     struct services *services;
+    struct webhook *webhook;
     struct admission *admission; /* NULL: nobody is judged */
     const struct limits *limits;
     struct settings *settings;
@@ -42,12 +44,12 @@ struct upgrade_parts {
     struct runner *runner;   /* of the first I/O thread, for turns while there is none */
     unsigned io_threads, workers;
     void (*prepare)(void *context, struct runner *runner, unsigned worker); /* of a worker */
-    const struct behaviour *user, *instance, *shard;
+    const struct behaviour *user, *instance, *room, *shard;
 };
 
 /* How it went, for people. */
 struct upgrade_report {
-    uint64_t users, instances, connections, bytes;
+    uint64_t users, instances, rooms, connections, bytes;
     uint64_t left; /* connections that cannot go; and of them */
     uint64_t told; /* so many were told to come back */
     uint64_t frozen_ms;

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "proto/handover.h"
+#include "user/rooms.h"
 #include "user/shelf.h"
 #include "user/user.h"
 
@@ -130,15 +131,15 @@ bool user_move_out(const struct session *session, actor_handle self, const char 
     Usher__V1__HandoverShelf shelf = USHER__V1__HANDOVER_SHELF__INIT;
     const struct company *company = session->company;
     if (session->status == SESSION_NONE || session->unread.first != NULL || session->feeding ||
-        (company != NULL && (company->rooms != NULL || company->friends != NULL)) ||
-        !shelf_move_out(session, &shelf))
+        (company != NULL && company->friends != NULL) || !shelf_move_out(session, &shelf))
         return false;
     user.shelf = company != NULL && company->shelf != NULL ? &shelf : NULL;
     *bytes_put((uint8_t *)text, rooms) = '\0';
     describe(session, self, name, text, &user);
     arena_reset(arena);
     if (!describe_inbox(session->inbox, arena, &user) ||
-        !describe_requests(session->requests, arena, &user))
+        !describe_requests(session->requests, arena, &user) ||
+        !rooms_move_out(session, arena, &user))
         return false;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_USER;
     record.user = &user;
@@ -268,6 +269,8 @@ void user_moved(struct session *session, struct message *message, struct turn *t
     fill_requests(session, user, turn);
     if (user->shelf != NULL)
         shelf_move_in(session, user->shelf, turn);
+    if (user->memberships != NULL)
+        rooms_move_in(session, user->memberships, session->conn != 0 && !moved->connected);
     turn_count(turn,
                session->status == SESSION_IS_ONLINE ? METRIC_sessions_online
                                                     : METRIC_sessions_detached,

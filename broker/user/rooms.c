@@ -138,22 +138,27 @@ static void make_room(struct session *session, struct rooms *rooms)
         }
 }
 
+struct rooms *rooms_with_room(struct session *session, uint32_t capacity)
+{
+    struct rooms *rooms = rooms_of(session);
+    if (rooms->capacity >= capacity)
+        return rooms;
+    struct rooms *more;
+    MEMORY_MUST((more = realloc(rooms, rooms_bytes(capacity))) != NULL, "a membership");
+    memory_account(MEMORY_OF_ROOMS, (int64_t)(rooms_bytes(capacity) - rooms_bytes(more->capacity)));
+    more->capacity = capacity;
+    session->company->rooms = more;
+    return more;
+}
+
 struct membership *rooms_add(struct session *session, actor_handle room, uint64_t incarnation)
 {
     struct rooms *rooms = rooms_of(session);
     CHECK(rooms_find(session, room, incarnation) == NULL);
     if (rooms->count == rooms->capacity && rooms->capacity >= CAPACITY_ENDED)
         make_room(session, rooms);
-    if (rooms->count == rooms->capacity) {
-        uint32_t capacity = rooms->capacity * 2;
-        struct rooms *more;
-        MEMORY_MUST((more = realloc(rooms, rooms_bytes(capacity))) != NULL, "a membership");
-        rooms = more;
-        memory_account(MEMORY_OF_ROOMS,
-                       (int64_t)(rooms_bytes(capacity) - rooms_bytes(rooms->capacity)));
-        rooms->capacity = capacity;
-        session->company->rooms = rooms;
-    }
+    if (rooms->count == rooms->capacity)
+        rooms = rooms_with_room(session, rooms->capacity * 2);
     struct membership *membership = &rooms->memberships[rooms->count++];
     *membership =
         (struct membership){.room = room, .incarnation = incarnation, .state = MEMBER_AWAY};

@@ -7,6 +7,8 @@
 
 #include "actors/room_messages.h"
 #include "base/allowance.h"
+#include "handover.pb-c.h"
+#include "proto/arena.h"
 #include "user/company.h"
 
 void rooms_lost(struct session *session, struct turn *turn);
@@ -59,6 +61,9 @@ struct rooms {
 
 struct rooms *rooms_of(struct session *session);
 
+/* The same, with room for so many. */
+struct rooms *rooms_with_room(struct session *session, uint32_t capacity);
+
 /* Unless what he has spent of his allowances would be forgotten by it. */
 void rooms_drop_empty(struct session *session, const struct turn *turn);
 
@@ -103,5 +108,14 @@ void rooms_answer_waiting(struct session *session, struct membership *membership
 /* A RoomState without a roster goes to the connection. */
 void rooms_say(struct session *session, struct turn *turn, uint32_t number, uint64_t incarnation,
                uint32_t state, struct bytes detail);
+
+/* --- rooms_moved.c: with the user to another process ------------------------------------------ */
+
+/* What is made on the way is in the arena; false: that is full. */
+bool rooms_move_out(const struct session *session, struct arena *arena,
+                    Usher__V1__HandoverUser *user);
+
+/* lost: he was connected, and his connection has not come over. */
+void rooms_move_in(struct session *session, const Usher__V1__HandoverMemberships *from, bool lost);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "actors/user_call.h"
 #include "base/lock.h"
+#include "handover.pb-c.h"
 #include "webhook/stream.h"
 
 struct hook_news {
@@ -51,5 +52,15 @@ json_t *hook_news_json(const struct hook_news *news, uint64_t first, uint64_t la
 
 /* When the oldest of those taken happened, Unix; 0: none is. */
 uint64_t hook_news_oldest_ms(const struct hook_news *news);
+
+/* --- news_moved.c: to another process, while nobody posts ------------------------------------- */
+
+/* Appends a HandoverNews, with how far the receiver is in them. False: there is no memory. */
+bool hook_news_move_out(struct hook_news *news, const struct hook_stream *stream,
+                        struct buffer *out);
+
+/* Into one that is new. */
+void hook_news_move_in(struct hook_news *news, struct hook_stream *stream,
+                       const Usher__V1__HandoverNews *from);
 
 #endif

@@ -58,9 +58,11 @@ struct webhook {
     struct lock lock;
     /* under lock */
     bool ready, started;
+    bool moved; /* what it had came from another process */
     bool fresh; /* `target` is to be taken */
     struct web_target *target;
     bool stopping;
+    bool resting;     /* with that: nothing new is begun, and it is to go on later */
     uint64_t stop_ms; /* no longer than until then */
     /* any thread */
     _Atomic unsigned idle; /* it is about to sleep and has seen nothing to do */
@@ -375,9 +377,19 @@ static uint64_t step_flow(struct flow *flow)
     return send_next(flow) ? BUSY_MS : IDLE_MS;
 }
 
+static bool is_resting(struct webhook *hook)
+{
+    lock_take(&hook->lock);
+    bool resting = hook->resting;
+    lock_give(&hook->lock);
+    return resting;
+}
+
 static uint64_t step(struct webhook *hook)
 {
     uint64_t wait_ms = IDLE_MS;
+    if (is_resting(hook))
+        return wait_ms;
     for (unsigned i = 0; i < FLOWS && hook->aimed; i++) {
         uint64_t left_ms = step_flow(&hook->flows[i]);
         wait_ms = left_ms < wait_ms ? left_ms : wait_ms;
@@ -442,7 +454,8 @@ int webhook_open(struct webhook **out, const struct webhook_options *options)
 static int start_thread(struct webhook *hook)
 {
     CHECK(lock_held(&hook->lock));
-    if (!hook->ready || hook->started || !hook->fresh || hook->target == NULL)
+    bool is_needed = hook->aimed || (hook->fresh && hook->target != NULL);
+    if (!hook->ready || hook->started || !is_needed)
         return 0;
     int error = pthread_create(&hook->pthread, NULL, run, hook);
     hook->started = error == 0;
@@ -454,7 +467,8 @@ int webhook_start(struct webhook *hook)
     uint64_t cursor = 0;
     int found = store_get_cursor(hook->options.store, WEBHOOK_READER, &cursor);
     hook_stream_begin(&hook->flows[PRESENCE].stream, found == 0, cursor);
-    hook_stream_begin_boot(&hook->flows[ROOMS].stream);
+    if (!hook->moved)
+        hook_stream_begin_boot(&hook->flows[ROOMS].stream);
     show(hook);
     lock_take(&hook->lock);
     hook->ready = true;
@@ -509,11 +523,12 @@ struct webhook_look webhook_look(struct webhook *hook)
     return look;
 }
 
-void webhook_stop(struct webhook *hook, uint64_t ms)
+static void end_thread(struct webhook *hook, uint64_t ms, bool rests)
 {
     lock_take(&hook->lock);
     bool started = hook->started;
     hook->stopping = true;
+    hook->resting = rests;
     hook->ready = false;
     hook->stop_ms = now_ms(hook) + ms;
     lock_give(&hook->lock);
@@ -521,6 +536,42 @@ void webhook_stop(struct webhook *hook, uint64_t ms)
     if (started)
         pthread_join(hook->pthread, NULL);
     hook->started = false;
+}
+
+void webhook_stop(struct webhook *hook, uint64_t ms)
+{
+    end_thread(hook, ms, false);
+}
+
+/* --- one process after another ---------------------------------------------------------------- */
+
+void webhook_pause(struct webhook *hook, uint64_t ms)
+{
+    end_thread(hook, ms, true);
+}
+
+int webhook_go_on(struct webhook *hook)
+{
+    lock_take(&hook->lock);
+    hook->stopping = hook->resting = false;
+    hook->ready = true;
+    int error = start_thread(hook);
+    lock_give(&hook->lock);
+    return error;
+}
+
+bool webhook_move_out(struct webhook *hook, struct buffer *out)
+{
+    CHECK(!hook->started && off_thread(&hook->mark));
+    return hook_news_move_out(&hook->news, &hook->flows[ROOMS].stream, out);
+}
+
+void webhook_move_in(struct webhook *hook, const Usher__V1__HandoverNews *news)
+{
+    CHECK(!hook->started && !hook->ready && !hook->moved);
+    hook->moved = true;
+    hook_news_move_in(&hook->news, &hook->flows[ROOMS].stream, news);
+    hook->flows[ROOMS].read_last = hook->news.last;
 }
 
 void webhook_close(struct webhook *hook)

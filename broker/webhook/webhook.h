@@ -13,6 +13,8 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "handover.pb-c.h"
+#include "proto/bytes.h"
 #include "storage/store.h"
 #include "web/target.h"
 
@@ -71,6 +73,19 @@ struct webhook_look webhook_look(struct webhook *webhook);
 
 /* Sends what is left, for at most `ms`, if the receiver takes it, and ends the thread. */
 void webhook_stop(struct webhook *webhook, uint64_t ms);
+
+/* --- one process after another ---------------------------------------------------------------- */
+
+/* Begins no request, waits for those under way for at most `ms`, and ends the thread; and goes on
+ * with what is left: 0 or -errno, without the thread that it needs. */
+void webhook_pause(struct webhook *webhook, uint64_t ms);
+int webhook_go_on(struct webhook *webhook);
+
+/* While it is paused: appends the HandoverNews. False: there is no memory. */
+bool webhook_move_out(struct webhook *webhook, struct buffer *out);
+
+/* Before webhook_start. How far it is in the presence stream stands in the store. */
+void webhook_move_in(struct webhook *webhook, const Usher__V1__HandoverNews *news);
 
 /* It is stopped, or was never started. NULL is fine. */
 void webhook_close(struct webhook *webhook);

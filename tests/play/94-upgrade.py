@@ -5,7 +5,6 @@ have on its way, notice nothing; whatever goes wrong before the last word leaves
 import os
 import stat
 import subprocess
-import threading
 import time
 
 from usherplay import (
@@ -20,7 +19,8 @@ from usherplay import (
     scaled,
 )
 from usherplay.client import frame_bytes
-from usherplay.successor import SucceededBroker
+from usherplay.friends import watcher
+from usherplay.successor import Loop, SucceededBroker
 
 SLOW_SECONDS = 60
 UPGRADES = scaled(10, least=3)
@@ -42,32 +42,6 @@ class Echo:
     def __exit__(self, kind, value, trace):
         self.process.kill()
         self.process.wait()
-
-
-class Loop(threading.Thread):
-    """Does something again and again until it is told to end; what it raises is raised then."""
-
-    def __init__(self, what):
-        super().__init__(daemon=True)
-        self.what, self.over, self.fault, self.count = what, False, None, 0
-        self.start()
-
-    def run(self):
-        try:
-            while not self.over:
-                self.what(self.count)
-                self.count += 1
-        except BaseException as fault:  # pylint: disable=broad-exception-caught
-            self.fault = fault
-
-    def end(self):
-        self.over = True
-        self.join(SLOW_SECONDS)
-        check(not self.is_alive(), "a loop that ends")
-        if self.fault is not None:
-            raise self.fault
-        check(self.count > 0, "something was done")
-        return self.count
 
 
 def talk(sender, receiver):
@@ -244,12 +218,10 @@ def same_as_before(broker, clients, pid, descriptors):
     check_equal(children, [], "children that are left")
 
 
-def scene_a_room_stays_where_it_is():
-    options = {"rooms.classes": "hall create=client join=any"}
-    with SucceededBroker(options) as broker:
-        anna, bert = log_in(broker, ("anna", "bert"), "tcp")
-        state = anna.ask("join", room="hall")
-        check_equal(state.WhichOneof("body"), "room_state", f"the answer: {state}")
+def scene_who_watches_stays_where_he_is():
+    with SucceededBroker({"friends.mode": "open"}) as broker:
+        anna, bert = watcher(broker, "anna"), watcher(broker, "bert")
+        check_equal(anna.watch(["bert"]), "done", "the Watch")
         pid, descriptors = broker.process.pid, broker.descriptors()
         code, said = broker.ask()
         check_equal(code, 1, f"the exit code of usherctl, which said {said}")
@@ -311,7 +283,7 @@ play(
     scene_what_is_on_its_way,
     scene_the_store_goes_on,
     scene_stored_messages,
-    scene_a_room_stays_where_it_is,
+    scene_who_watches_stays_where_he_is,
     scene_programs_that_do_not,
     scene_who_may_ask,
 )

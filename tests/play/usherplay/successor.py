@@ -6,10 +6,11 @@ import ctypes
 import os
 import signal
 import subprocess
+import threading
 import time
 
 from usherplay.broker import Broker, _living, program
-from usherplay.stage import Failed
+from usherplay.stage import Failed, check, eventually
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -50,6 +51,32 @@ class Successor:
         self.send_signal(signal.SIGKILL)
 
 
+class Loop(threading.Thread):
+    """Does something again and again until it is told to end; what it raises is raised then."""
+
+    def __init__(self, what):
+        super().__init__(daemon=True)
+        self.what, self.over, self.fault, self.count = what, False, None, 0
+        self.start()
+
+    def run(self):
+        try:
+            while not self.over:
+                self.what(self.count)
+                self.count += 1
+        except BaseException as fault:  # pylint: disable=broad-exception-caught
+            self.fault = fault
+
+    def end(self):
+        self.over = True
+        self.join(60)
+        check(not self.is_alive(), "a loop that ends")
+        if self.fault is not None:
+            raise self.fault
+        check(self.count > 0, "something was done")
+        return self.count
+
+
 class SucceededBroker(Broker):
     """A Broker that can be upgraded."""
 
@@ -76,7 +103,10 @@ class SucceededBroker(Broker):
         if code != 0:
             self.print_tail()
             raise Failed(f"usherctl upgrade ended with {code}: {said}")
-        line = self.log_events("upgraded", every_start=True)[count]
+        lines = eventually(
+            lambda: self.log_events("upgraded", every_start=True)[count:], "the line of the old one"
+        )
+        line = lines[0]
         if before.wait(20) != 0:
             raise Failed(f"the process before ended with {before.returncode}")
         _living.discard(before)

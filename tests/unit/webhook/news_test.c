@@ -10,6 +10,7 @@
 
 #include "actors/user_call.h"
 #include "backend.pb-c.h"
+#include "proto/varint.h"
 #include "webhook/news.h"
 
 /* What waits, what goes, and what a receiver is told of it; and at last all of it together with the
@@ -165,6 +166,46 @@ static void test_json(void **state)
     json_decref(list);
 }
 
+/* Another process in the place of this one, which has the same. */
+static void goes_over(struct hook_stream *stream)
+{
+    struct buffer out = {0};
+    uint64_t size = 0, bytes = news.bytes, last = news.last;
+    assert_true(hook_news_move_out(&news, stream, &out));
+    end(NULL);
+    *stream = (struct hook_stream){0};
+    hook_news_init(&news);
+    int head = varint_read((struct bytes){out.data, out.size}, &size);
+    assert_int_equal(head + (int)size, out.size);
+    Usher__V1__HandoverRecord *record =
+        usher__v1__handover_record__unpack(NULL, (size_t)size, out.data + head);
+    assert_non_null(record);
+    hook_news_move_in(&news, stream, record->news);
+    hook_news_keep(&news, true);
+    assert_int_equal(news.bytes, bytes);
+    assert_int_equal(news.last, last);
+    usher__v1__handover_record__free_unpacked(record, NULL);
+    buffer_fini(&out);
+}
+
+static void test_goes_over(void **state)
+{
+    struct hook_stream stream;
+    hook_stream_begin(&stream, true, 1);
+    add(4);
+    assert_window(1, 2, 2, 3); /* under way, and not answered */
+    goes_over(&stream);
+    assert_int_equal(stream.cursor, 1);
+    assert_int_equal(stream.reset, HOOK_RESET_NONE);
+    assert_int_equal(news.seen_last, 4);
+    assert_window(1, 10, 2, 3);
+    add(1);
+    assert_window(3, 10, 4, 5);
+    hook_stream_begin_boot(&stream);
+    goes_over(&stream);
+    assert_int_equal(stream.reset, HOOK_RESET_BOOT);
+}
+
 /* A receiver that takes, takes a part, loses the answer, falls back or says nothing. */
 static void test_chance(void **state)
 {
@@ -177,6 +218,8 @@ static void test_chance(void **state)
     for (unsigned turn = 0; turn < 200000; turn++) {
         for (int i = rand() % 4; i > 0; i--)
             hook_news_add(&news, rand() % 50 == 0 ? NULL : make(0), 8 * one);
+        if (rand() % 50 == 0)
+            goes_over(&stream);
         const struct hook_kept kept = hook_news_window(&news, stream.cursor, 5);
         const struct hook_post post = hook_stream_next(&stream, &kept, 5);
         if (post.kind == HOOK_NOTHING)
@@ -219,6 +262,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nobody_is_there, begin, end),
         cmocka_unit_test_setup_teardown(test_large, begin, end),
         cmocka_unit_test_setup_teardown(test_json, begin, end),
+        cmocka_unit_test_setup_teardown(test_goes_over, begin, end),
         cmocka_unit_test_setup_teardown(test_chance, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
