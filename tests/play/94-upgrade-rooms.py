@@ -297,6 +297,33 @@ def scene_news_are_told_once():
                 member.close()
 
 
+def scene_a_refusal_changes_nothing():
+    """The new process has another number of I/O threads and does not take it: the posting thread rested
+    by then, and goes on."""
+    with Receiver(SECRET.decode()) as receiver, tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "other")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f'#!/bin/sh\nexec {program("usherd")} "$@" --set threads.io=7\n')
+        os.chmod(path, 0o700)
+        options = {
+            **OPTIONS,
+            "webhook.url": receiver.url,
+            "webhook.secret_file": secret_file(),
+            "process.upgrade_program": path,
+        }
+        with SucceededBroker(options) as broker, Member(broker, "alice") as alice:
+            here = alice.join("told:1")
+            for number in range(3):
+                alice.publish(here, b"%d" % number)
+                code, said = broker.ask()
+                check_equal(code, 1, f"the exit code of usherctl, which said {said}")
+                check("nothing is lost" in said, said)
+            check_equal(len(alice.collect(here, 3)), 3, "messages")
+            receiver.wait_news(5)
+            check_equal([n["news_seq"] for n in receiver.news], list(range(1, 6)), "news")
+            check_equal([r["reason"] for r in receiver.news_resets], ["boot"], "RESETs")
+
+
 play(
     scene_talk_goes_on,
     scene_a_join_waits_for_its_owner,
@@ -304,4 +331,5 @@ play(
     scene_history_and_who_comes_late,
     scene_closed_rooms_stay_closed,
     scene_news_are_told_once,
+    scene_a_refusal_changes_nothing,
 )
