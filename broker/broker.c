@@ -297,8 +297,7 @@ static int take_sockets(struct broker *broker, char *error)
 {
     if (broker->handover == NULL)
         return activation_take(&broker->passed, broker->options, error);
-    for (unsigned kind = 0; kind < LISTENERS; kind++)
-        broker->passed.fds[kind] = broker->gifts.listeners[kind];
+    broker->passed = broker->gifts.listeners;
     return 0;
 }
 
@@ -389,6 +388,11 @@ void broker_remember(struct broker *broker, int argc, char **argv)
 {
     reload_remember(broker->operators->reload, argc, argv);
     broker->arguments = argv;
+}
+
+void broker_keep_sockets(const struct broker *broker, struct kept_sockets *kept)
+{
+    activation_keep(kept, &broker->passed);
 }
 
 bool broker_serve(struct broker *broker, const sigset_t *set, const char *recorder_path)

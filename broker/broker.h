@@ -12,6 +12,7 @@
 
 struct broker;
 struct handover;
+struct kept_sockets;
 
 /* Opens the store, the listeners and the link, restores the sessions and starts every thread.
  * 0 gives *broker; otherwise BROKER_CANCELLED, or one of the exit codes of docs/operations.md with
@@ -23,6 +24,9 @@ int broker_start(struct broker **broker, const struct options *options, struct l
 
 /* The command line by which config_load made the options, for a reload; borrowed. */
 void broker_remember(struct broker *broker, int argc, char **argv);
+
+/* The sockets that the service manager has passed, for a process that begins again. */
+void broker_keep_sockets(const struct broker *broker, struct kept_sockets *kept);
 
 /* Does what is asked for by the signals in `set` (operate/signals.h) until the broker is to stop.
  * `recorder_path` is where the flight recorder is written. True: it is to begin again afterwards.

@@ -64,7 +64,8 @@ static int begin_again(char **argv, const struct kept_sockets *kept)
 
 /* From ready to stopped; an exit code. *again: it is to begin again. */
 static int run(const struct options *options, struct log *log, struct handover *handover, int argc,
-               char **argv, const sigset_t *set, const char *recorder_path, bool *again)
+               char **argv, const sigset_t *set, const char *recorder_path,
+               struct kept_sockets *kept, bool *again)
 {
     char error[BROKER_ERROR_BYTES];
     struct broker *broker;
@@ -73,9 +74,12 @@ static int run(const struct options *options, struct log *log, struct handover *
         return 0;
     if (failed != 0) {
         fprintf(stderr, "usherd: %s\n", error);
+        if (handover != NULL)
+            handover_refuse(handover, error);
         return failed;
     }
     broker_remember(broker, argc, argv);
+    broker_keep_sockets(broker, kept);
     *again = broker_serve(broker, set, recorder_path);
     return broker_stop(broker);
 }
@@ -93,11 +97,12 @@ int main(int argc, char **argv)
     if (failed == 0 && action != CONFIG_EXIT)
         failed = start_files_complain(&options, stderr);
     if (failed != 0 || action != CONFIG_RUN) {
+        if (handover != NULL)
+            handover_refuse(handover, "it cannot use its configuration; its own lines say why");
         options_fini(&options);
         return failed;
     }
-    struct kept_sockets kept;
-    activation_keep(&kept);
+    struct kept_sockets kept = {0};
     sigset_t set;
     signals_block(&set);
     open_files_raise();
@@ -119,7 +124,7 @@ int main(int argc, char **argv)
     if (geteuid() == 0)
         LOG(log, RUNNING_AS_ROOT, LOG_S("advice", "run it as a user of its own"));
     bool again = false;
-    failed = run(&options, log, handover, argc, argv, &set, recorder_path, &again);
+    failed = run(&options, log, handover, argc, argv, &set, recorder_path, &kept, &again);
     log_close(log);
     recorder_crash_forget();
     recorder_destroy(recorder);

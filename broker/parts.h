@@ -52,9 +52,10 @@ struct broker {
     struct settings settings;
     struct counters counters;
     struct passed_sockets passed;
-    struct handover *handover;  /* from the process before this one; NULL: there was none */
-    struct upgrade_gifts gifts; /* what came first */
-    char **arguments;           /* that it was started by */
+    struct handover *handover;   /* from the process before this one; NULL: there was none */
+    struct upgrade_gifts gifts;  /* what came first */
+    struct upgrade_report taken; /* and then */
+    char **arguments;            /* that it was started by */
     struct thread_counts counts;
     struct thread *threads; /* by their places */
     struct egress egress;

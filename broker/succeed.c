@@ -23,6 +23,7 @@ static struct upgrade_parts parts_of(struct broker *broker)
         .stored = broker->stored,
         .queries = broker->queries,
         .net = egress->net,
+        .passed = &broker->passed,
         .services = broker->services,
         .webhook = broker->webhook,
         .admission = broker->admission,
@@ -65,8 +66,8 @@ static int explain(const struct upgrade_report *report, int failed, char *error)
 int broker_take(struct broker *broker, char *error)
 {
     const struct upgrade_parts parts = parts_of(broker);
-    struct upgrade_report report;
-    int failed = explain(&report, upgrade_take(&parts, broker->handover, &report), error);
+    struct upgrade_report *report = &broker->taken;
+    int failed = explain(report, upgrade_take(&parts, broker->handover, report), error);
     if (failed == 0)
         failed = broker_make_own(broker);
     return failed;
@@ -74,6 +75,6 @@ int broker_take(struct broker *broker, char *error)
 
 int broker_confirm(struct broker *broker, char *error)
 {
-    struct upgrade_report report = {0};
-    return explain(&report, upgrade_confirm(broker->handover, &report), error);
+    struct upgrade_report *report = &broker->taken;
+    return explain(report, upgrade_confirm(broker->handover, report), error);
 }

@@ -257,7 +257,7 @@ static bool is_passed_like(const struct reload *reload, enum listener_kind like)
 {
     bool passed = false;
     for (unsigned kind = 0; kind < LISTENERS; kind++)
-        passed = passed || (listener_is_like(kind, like) && reload->options.passed->fds[kind] != 0);
+        passed = passed || (listener_is_like(kind, like) && reload->options.passed->managed[kind]);
     return passed;
 }
 

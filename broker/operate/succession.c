@@ -26,8 +26,9 @@ int succession_ask(struct succession *succession)
     if (succession->hand_over == NULL)
         return -ENOTSUP;
     lock_take(&succession->lock);
-    if (succession->look.state == SUCCESSION_ASKED ||
-        leave_state(succession->leave) != LEAVE_SERVING)
+    if (leave_state(succession->leave) != LEAVE_SERVING)
+        error = -EBUSY;
+    else if (succession->look.state == SUCCESSION_ASKED)
         error = -EALREADY;
     else
         succession->look.state = SUCCESSION_ASKED;

@@ -37,8 +37,8 @@ struct succession {
 void succession_init(struct succession *succession);
 void succession_fini(struct succession *succession);
 
-/* Asks for it, by the signal SIGUSR2. 0; -EALREADY: it is asked for already, or the broker is on
- * its way out; -ENOTSUP. Any thread; returns at once. */
+/* Asks for it, by the signal SIGUSR2. 0; -EALREADY: it is asked for already; -EBUSY: the broker is
+ * on its way out; -ENOTSUP. Any thread; returns at once. */
 int succession_ask(struct succession *succession);
 
 /* Any thread. */

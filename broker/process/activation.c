@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/check.h"
+
 /* The service manager opens the sockets before it starts us and keeps them while we are restarted,
  * so clients who connect meanwhile wait instead of being refused; and a port below 1024 needs no
  * right of ours.
@@ -97,6 +99,7 @@ static int take_one(struct passed_sockets *passed, int fd, const char *name,
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0)
         return refuse(error, fd, name, "cannot be set up");
     *place = fd;
+    passed->managed[kind != LISTENERS ? kind : LISTENER_tcp] = true;
     return 0;
 }
 
@@ -119,14 +122,17 @@ static void next_name(const char **names, char *name, size_t size)
         *names = (*names)[length] == ':' ? *names + length + 1 : NULL;
 }
 
-void activation_keep(struct kept_sockets *kept)
+void activation_keep(struct kept_sockets *kept, const struct passed_sockets *passed)
 {
-    const char *names = getenv("LISTEN_FDNAMES");
-    long count = passed_count();
+    size_t size = 0;
     *kept = (struct kept_sockets){0};
-    snprintf(kept->names, sizeof(kept->names), "%s", names != NULL ? names : "");
-    while (kept->count < count && kept->count < ACTIVATION_FDS_MAX) {
-        kept->fds[kept->count] = fcntl(FIRST_FD + kept->count, F_DUPFD_CLOEXEC, 10);
+    for (unsigned kind = 0; kind < LISTENERS; kind++) {
+        if (!passed->managed[kind])
+            continue;
+        kept->fds[kept->count] = fcntl(passed->fds[kind], F_DUPFD_CLOEXEC, 10);
+        size += (size_t)snprintf(kept->names + size, sizeof(kept->names) - size, "%s%s",
+                                 kept->count == 0 ? "" : ":", listener_rows[kind].option);
+        CHECK(size < sizeof(kept->names));
         kept->count++;
     }
 }

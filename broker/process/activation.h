@@ -10,7 +10,8 @@
 enum { ACTIVATION_ERROR_BYTES = 512 }; /* of a line for a person */
 
 struct passed_sockets {
-    int fds[LISTENERS]; /* of each kind; 0: none, and the options say where to listen */
+    int fds[LISTENERS];      /* of each kind; 0: none, and the options say where to listen */
+    bool managed[LISTENERS]; /* the manager has opened it, and has it still */
 };
 
 /* Takes what was passed to this process, once: the variables are gone afterwards. 0, also when
@@ -18,9 +19,9 @@ struct passed_sockets {
  * not what can be used. Not while other threads read the environment. */
 int activation_take(struct passed_sockets *passed, const struct options *options, char *error);
 
-/* The passed sockets once more, for a process that begins again. Before activation_take. A name has
- * at most 255 characters, says systemd.socket(5). */
-enum { ACTIVATION_FDS_MAX = LISTENERS, ACTIVATION_NAMES_BYTES = ACTIVATION_FDS_MAX * 256 };
+/* Those of the manager once more, for a process that begins again: others than `passed`, under the
+ * names of their options. */
+enum { ACTIVATION_FDS_MAX = LISTENERS, ACTIVATION_NAMES_BYTES = ACTIVATION_FDS_MAX * 32 };
 
 struct kept_sockets {
     int count; /* 0: none was passed */
@@ -28,7 +29,7 @@ struct kept_sockets {
     char names[ACTIVATION_NAMES_BYTES];
 };
 
-void activation_keep(struct kept_sockets *kept);
+void activation_keep(struct kept_sockets *kept, const struct passed_sockets *passed);
 
 /* As they were passed, for the program that follows in this process. Nothing else may be open that
  * it is to find. */

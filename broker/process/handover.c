@@ -185,6 +185,23 @@ int64_t handover_process(const struct handover *handover)
     return handover->process;
 }
 
+bool handover_is_wanted(void)
+{
+    sigset_t pending;
+    return sigpending(&pending) == 0 && sigismember(&pending, SIGUSR2) == 1;
+}
+
+void handover_pass_signals(const struct handover *handover)
+{
+    static const int numbers[] = {SIGHUP, SIGUSR1, SIGTERM, SIGINT};
+    sigset_t pending;
+    if (sigpending(&pending) != 0)
+        return;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        if (sigismember(&pending, numbers[i]) == 1)
+            (void)kill(handover->process, numbers[i]);
+}
+
 /* It may be ending by itself, and says why on its way. */
 static void wait_for_end(pid_t process)
 {
@@ -329,6 +346,12 @@ static void take_descriptors(struct handover_message *message, struct msghdr *he
     }
 }
 
+/* Nobody keeps what comes with another word. */
+static bool may_have_descriptors(uint8_t word)
+{
+    return word == HANDOVER_DESCRIPTORS || word == HANDOVER_STATE;
+}
+
 /* One message, whichever it is. */
 static int receive(struct handover *handover, struct handover_message *message, uint64_t until_ms)
 {
@@ -355,6 +378,7 @@ static int receive(struct handover *handover, struct handover_message *message, 
     bool whole = (size_t)received >= sizeof(envelope) && envelope.size <= sizeof(message->body) &&
                  (size_t)received == sizeof(envelope) + envelope.size &&
                  envelope.fd_count == message->fd_count &&
+                 (envelope.fd_count == 0 || may_have_descriptors(envelope.word)) &&
                  (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
     if (!whole)
         close_all(message);

@@ -30,7 +30,8 @@ enum {
     HANDOVER_ERROR_BYTES = 512,     /* of a line for a person */
 };
 
-/* One message. Heard: the descriptors are the caller's, closed when a program is started. */
+/* One message. Only DESCRIPTORS and STATE have descriptors; heard, they are the caller's, closed
+ * when a program is started. */
 struct handover_message {
     uint8_t word; /* enum handover_word */
     uint16_t fd_count;
@@ -55,6 +56,12 @@ const char *handover_program(const char *called, char *found);
 
 /* Its process number. */
 int64_t handover_process(const struct handover *handover);
+
+/* Whether somebody has asked this process for something that only it can do (SIGUSR2) since it took
+ * such a signal last. And what was asked by other signals is passed on to the other one. For the
+ * thread that waits for signals, in which all of them are blocked. */
+bool handover_is_wanted(void);
+void handover_pass_signals(const struct handover *handover);
 
 /* It is not to take over: ended if it has not ended by itself, and waited for. All that it was
  * given is closed there with it. NULL is fine. */

@@ -23,7 +23,14 @@
  * and not before: what is said to a client cannot be taken back, and those who went are served
  * meanwhile. */
 
-enum { PREPARE_MS = 10000, FREEZE_MS = 1000, WEBHOOK_MS = 500, LINGER_MS = 200, SPREAD_PART = 4 };
+enum {
+    PREPARE_MS = 10000,
+    FREEZE_MS = 1000,
+    WEBHOOK_MS = 500,
+    LINGER_MS = 200,
+    SPREAD_PART = 4,
+    FILES_BESIDE = 256,
+};
 
 static uint64_t now_ms(const struct upgrade_parts *parts)
 {
@@ -36,7 +43,10 @@ static int say(struct handover *handover, struct handover_message *message, enum
 {
     message->word = (uint8_t)word;
     int failed = handover_say(handover, message, until_ms);
-    if (failed != 0)
+    /* It may have said why it has ended. */
+    if (failed == -EPIPE)
+        (void)handover_hear_some(handover, message, 0, error);
+    else if (failed != 0)
         snprintf(error, HANDOVER_ERROR_BYTES, "nothing can be said to the new process: %s",
                  strerror(-failed));
     return failed;
@@ -58,7 +68,8 @@ static int give_gifts(const struct upgrade_parts *parts, struct handover *handov
         if (fd < 0)
             continue;
         message->fds[message->fd_count++] = fd;
-        message->body[message->size++] = (uint8_t)kind;
+        bool managed = parts->passed->managed[kind];
+        message->body[message->size++] = (uint8_t)(kind | (managed ? UPGRADE_MANAGED : 0u));
     }
     return say(handover, message, HANDOVER_DESCRIPTORS, now_ms(parts) + PREPARE_MS, error);
 }
@@ -94,6 +105,22 @@ static int give_state(struct handover *handover, struct handover_message *messag
     return failed;
 }
 
+/* Does it have what it was given? */
+static int check_ready(const struct handover_message *message, struct upgrade_report *report)
+{
+    Usher__V1__HandoverReady *ready =
+        usher__v1__handover_ready__unpack(NULL, message->size, message->body);
+    bool all = ready != NULL && ready->users == report->users &&
+               ready->instances == report->instances && ready->conns == report->connections &&
+               ready->bytes == report->bytes;
+    if (ready != NULL)
+        usher__v1__handover_ready__free_unpacked(ready, NULL);
+    if (!all)
+        snprintf(report->error, sizeof(report->error),
+                 "the new process has something else than it was given");
+    return all ? 0 : -EPROTO;
+}
+
 /* While it is frozen. */
 static int give_all(const struct upgrade_parts *parts, struct handover *handover,
                     struct handover_message *message, uint64_t until_ms,
@@ -108,6 +135,8 @@ static int give_all(const struct upgrade_parts *parts, struct handover *handover
     upgrade_load_fini(&load);
     if (failed == 0)
         failed = handover_hear(handover, HANDOVER_READY, message, until_ms, report->error);
+    if (failed == 0)
+        failed = check_ready(message, report);
     return failed;
 }
 
@@ -128,16 +157,39 @@ static bool freeze_and_give(const struct upgrade_parts *parts, struct handover *
     report->frozen_ms = now_ms(parts) - began_ms;
     message->fd_count = 0;
     message->size = 0;
+    if (failed == 0 && handover_is_wanted()) {
+        snprintf(report->error, sizeof(report->error), "a drain was asked for meanwhile");
+        failed = -ECANCELED;
+    }
     if (failed == 0)
         failed = say(handover, message, HANDOVER_GO, until_ms, report->error);
     if (failed == 0) {
         /* Not before: from the process that it does not take for the first one, the manager
          * believes nothing, so this could not be taken back. */
         notify_manager("MAINPID=%lld", (long long)handover_process(handover));
+        handover_pass_signals(handover);
         return true;
     }
     CHECK_DEBT(upgrade_thaw(parts) == 0, "threads that cannot be started again");
     return false;
+}
+
+/* Can it have as much as it would get? */
+static int check_hello(const struct upgrade_parts *parts, const struct handover_message *message,
+                       char *error)
+{
+    const uint64_t wanted = (uint64_t)net_count(parts->net) + FILES_BESIDE;
+    Usher__V1__HandoverHello *hello =
+        usher__v1__handover_hello__unpack(NULL, message->size, message->body);
+    const uint64_t files = hello != NULL ? hello->files : 0;
+    if (hello != NULL)
+        usher__v1__handover_hello__free_unpacked(hello, NULL);
+    if (files >= wanted)
+        return 0;
+    snprintf(error, HANDOVER_ERROR_BYTES,
+             "the new process may have %llu open files, and %llu are needed",
+             (unsigned long long)files, (unsigned long long)wanted);
+    return -EMFILE;
 }
 
 /* Started, and ready to take over. */
@@ -150,6 +202,8 @@ static int prepare(const struct upgrade_parts *parts, const char *program, char 
     if (failed == 0)
         failed =
             handover_hear(*handover, HANDOVER_HELLO, message, now_ms(parts) + PREPARE_MS, error);
+    if (failed == 0)
+        failed = check_hello(parts, message, error);
     return failed;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "process/open_files.h"
 #include "upgrade/upgrade.h"
 
 /* The new side. Until the last word nothing that clients see is touched: connections are put into
@@ -28,14 +29,16 @@ int upgrade_take_gifts(struct handover *handover, struct upgrade_gifts *gifts, c
     if (failed == 0 && message->size != message->fd_count)
         failed = -EPROTO;
     for (unsigned i = 0; failed == 0 && i < message->fd_count; i++) {
-        unsigned kind = message->body[i];
+        unsigned kind = message->body[i] & ~UPGRADE_MANAGED;
         int *place = kind == LISTENERS  ? &gifts->lock
-                     : kind < LISTENERS ? &gifts->listeners[kind]
+                     : kind < LISTENERS ? &gifts->listeners.fds[kind]
                                         : NULL;
         if (place == NULL || *place != 0)
             failed = -EPROTO;
         else
             *place = message->fds[i];
+        if (failed == 0 && kind < LISTENERS)
+            gifts->listeners.managed[kind] = (message->body[i] & UPGRADE_MANAGED) != 0;
     }
     free(message);
     return failed;
@@ -93,12 +96,32 @@ static int take_state(const struct upgrade_parts *parts, struct taking *taking,
     return failed;
 }
 
+/* Its body is there. */
 static int say(struct handover *handover, struct handover_message *message, enum handover_word word)
 {
     message->word = (uint8_t)word;
     message->fd_count = 0;
-    message->size = 0;
     return handover_say(handover, message, soon());
+}
+
+static int say_hello(struct handover *handover, struct handover_message *message)
+{
+    Usher__V1__HandoverHello hello = USHER__V1__HANDOVER_HELLO__INIT;
+    hello.files = open_files_max();
+    message->size = (uint32_t)usher__v1__handover_hello__pack(&hello, message->body);
+    return say(handover, message, HANDOVER_HELLO);
+}
+
+static int say_ready(struct handover *handover, struct handover_message *message,
+                     const struct upgrade_report *report)
+{
+    Usher__V1__HandoverReady ready = USHER__V1__HANDOVER_READY__INIT;
+    ready.users = report->users;
+    ready.instances = report->instances;
+    ready.conns = report->connections;
+    ready.bytes = report->bytes;
+    message->size = (uint32_t)usher__v1__handover_ready__pack(&ready, message->body);
+    return say(handover, message, HANDOVER_READY);
 }
 
 static void explain(struct upgrade_report *report, int failed)
@@ -112,7 +135,7 @@ int upgrade_take(const struct upgrade_parts *parts, struct handover *handover,
 {
     struct taking taking = {.handover = handover, .message = calloc(1, sizeof(*taking.message))};
     *report = (struct upgrade_report){0};
-    int failed = taking.message != NULL ? say(handover, taking.message, HANDOVER_HELLO) : -ENOMEM;
+    int failed = taking.message != NULL ? say_hello(handover, taking.message) : -ENOMEM;
     if (failed == 0)
         failed = hear_all(&taking, report->error);
     if (failed == 0)
@@ -130,7 +153,7 @@ int upgrade_take(const struct upgrade_parts *parts, struct handover *handover,
 int upgrade_confirm(struct handover *handover, struct upgrade_report *report)
 {
     struct handover_message *message = calloc(1, sizeof(*message));
-    int failed = message != NULL ? say(handover, message, HANDOVER_READY) : -ENOMEM;
+    int failed = message != NULL ? say_ready(handover, message, report) : -ENOMEM;
     if (failed == 0)
         failed = handover_hear(handover, HANDOVER_GO, message, soon(), report->error);
     free(message);

@@ -15,6 +15,7 @@
 #include "persist/committer.h"
 #include "persist/queries.h"
 #include "persist/stored.h"
+#include "process/activation.h"
 #include "process/handover.h"
 #include "runtime/clock.h"
 #include "runtime/scheduler.h"
@@ -34,6 +35,7 @@ struct upgrade_parts {
     struct stored *stored;
     struct queries *queries;
     struct net *net;
+    const struct passed_sockets *passed;
     struct services *services;
     struct webhook *webhook;
     struct admission *admission; /* NULL: nobody is judged */
@@ -86,10 +88,13 @@ bool upgrade_hand_over(const struct upgrade_parts *parts, const char *program, c
 
 /* --- the new process -------------------------------------------------------------------------- */
 
-/* What comes first: before there is a store or a front end. */
+/* What comes first: before there is a store or a front end. For each descriptor a byte says what it
+ * is: LISTENERS, the lock, or the kind of a listener, and whether that was passed by the manager.
+ */
+enum { UPGRADE_MANAGED = 0x80 };
 struct upgrade_gifts {
-    int lock;                 /* of the store */
-    int listeners[LISTENERS]; /* 0: none of that kind */
+    int lock; /* of the store */
+    struct passed_sockets listeners;
 };
 int upgrade_take_gifts(struct handover *handover, struct upgrade_gifts *gifts, char *error);
 
@@ -98,7 +103,8 @@ int upgrade_take_gifts(struct handover *handover, struct upgrade_gifts *gifts, c
 int upgrade_take(const struct upgrade_parts *parts, struct handover *handover,
                  struct upgrade_report *report);
 
-/* All is there: says so, and waits for the last word. 0: it is ours. */
+/* All is there: says so, with what upgrade_take has reported, and waits for the last word. 0: it is
+ * ours. */
 int upgrade_confirm(struct handover *handover, struct upgrade_report *report);
 
 /* Makes of records what they were of; the descriptors are taken, if it is 0. */

@@ -64,7 +64,9 @@ static int ask(const struct ctl *ctl, struct usher_backend *backend,
         *look = read_line(answer->lines[0]);
     if (result == CTL_REFUSED)
         fprintf(stderr, "usherctl: refused: %s%s\n", usher_backend_code_name(answer->code),
-                answer->code == USHER_BACKEND_FORBIDDEN ? " (see --token-file)" : "");
+                answer->code == USHER_BACKEND_FORBIDDEN     ? " (see --token-file)"
+                : answer->code == USHER_BACKEND_UNAVAILABLE ? " (it is on its way out)"
+                                                            : "");
     usher_backend_answer_free(answer);
     return result;
 }
@@ -91,8 +93,8 @@ int ctl_upgrade(const struct ctl *ctl)
     if (result == CTL_OK)
         result = ask(ctl, backend, USHER_BACKEND_UPGRADE_NODE, false, &after);
     bool over = false;
-    for (uint64_t waited_ms = 0; result == CTL_OK && !over && waited_ms < PATIENCE_MS;
-         waited_ms += LOOK_MS) {
+    const uint64_t end_ms = clock_end_ms(PATIENCE_MS);
+    while (result == CTL_OK && !over && clock_left_ms(end_ms) > 0) {
         clock_pause_ms(LOOK_MS);
         if (ask(ctl, backend, USHER_BACKEND_UPGRADE_LOOK, true, &after) == CTL_OK)
             over = after.pid != before.pid || after.tries != before.tries;

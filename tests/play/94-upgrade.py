@@ -4,7 +4,6 @@ have on its way, notice nothing; whatever goes wrong before the last word leaves
 
 import os
 import stat
-import subprocess
 import time
 
 from usherplay import (
@@ -15,79 +14,23 @@ from usherplay import (
     client_pb,
     eventually,
     play,
-    program,
     scaled,
 )
 from usherplay.client import frame_bytes
 from usherplay.friends import watcher
 from usherplay.successor import Loop, SucceededBroker
+from usherplay.upgrading import (
+    SLOW_SECONDS,
+    Echo,
+    call,
+    come_and_go,
+    log_in,
+    same_as_before,
+    talk,
+    write_program,
+)
 
-SLOW_SECONDS = 60
 UPGRADES = scaled(10, least=3)
-
-
-class Echo:
-    """usher-echo beside the broker."""
-
-    def __init__(self, broker):
-        self.process = subprocess.Popen(
-            [program("usher-echo"), "--url", broker.link_url],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        self.process.kill()
-        self.process.wait()
-
-
-def talk(sender, receiver):
-    """Messages of all sizes, each of which comes once, in order, under the next number."""
-
-    def once(number):
-        payload = b"%d " % number + b"x" * (number * 37 % 5000)
-        sender.send(receiver.name, payload)
-        message = receiver.expect("message").message
-        check_equal(message.payload, payload, "the payload")
-        check_equal(message.seq, number + 1, "its number")
-        receiver.post("ack", id=0, seq=message.seq)
-
-    return once
-
-
-def call(client):
-    """Calls, each of which has the one answer that is right."""
-
-    def once(number):
-        payload = b"%d" % number
-        answer = client.ask("call", service="echo", method="echo", payload=payload)
-        check_equal(answer.WhichOneof("body"), "reply", f"the answer to call {number}: {answer}")
-        check_equal(answer.reply.payload, payload, "what it says")
-
-    return once
-
-
-def come_and_go(broker):
-    """Newcomers: nobody is refused, or waits for long."""
-
-    def once(number):
-        with Client(broker) as client:
-            client.login(f"newcomer{number}")
-            check_equal(client.ask("logout").WhichOneof("body"), "done", "the answer to a Logout")
-
-    return once
-
-
-def log_in(broker, names, over):
-    clients = []
-    for name in names:
-        client = Client(broker, over=over)
-        client.login(name, acks=True)
-        clients.append(client)
-    return clients
 
 
 def scene_nobody_notices():
@@ -204,20 +147,6 @@ def scene_stored_messages():
 # --- what cannot be, or goes wrong ---------------------------------------------------------------
 
 
-def same_as_before(broker, clients, pid, descriptors):
-    check_equal(broker.process.pid, pid, "the process")
-    check(broker.alive(), "it serves")
-    for client in clients:
-        client.ping()
-    eventually(
-        lambda: broker.descriptors() == descriptors, "the descriptors of before", SLOW_SECONDS
-    )
-    children = subprocess.run(
-        ["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True, check=False
-    ).stdout.split()
-    check_equal(children, [], "children that are left")
-
-
 def scene_who_watches_stays_where_he_is():
     with SucceededBroker({"friends.mode": "open"}) as broker:
         anna, bert = watcher(broker, "anna"), watcher(broker, "bert")
@@ -231,14 +160,6 @@ def scene_who_watches_stays_where_he_is():
         check_equal(len(broker.log_events("upgrade_failed")), 1, "lines of the log")
         for client in (anna, bert):
             client.close()
-
-
-def write_program(folder, name, text):
-    path = os.path.join(folder, name)
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
-    os.chmod(path, stat.S_IRWXU)
-    return path
 
 
 def scene_programs_that_do_not():

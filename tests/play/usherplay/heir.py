@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a play has started in the place of a newer usherd (process.upgrade_program): it speaks the channel of
+process/handover.h, as far as it is told to, and then does something that no usherd would.
+
+    heir.py FILE USHERD ARGUMENTS...     FILE: what to do, as JSON
+
+    {"at": WHERE, "does": WHAT, ...}     it goes along until WHERE, and then does WHAT (an Heir's method)
+    {"limits": {NAME: N}, "arguments": [...]}     it becomes USHERD, under those limits
+    {"kill": WHO, "at": WHERE}           it starts USHERD and stands between; WHO (old, new) is killed when
+                                         the word of WHERE has come, before it is passed on
+"""
+
+import array
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+
+HELLO, DESCRIPTORS, STATE, READY, GO, REFUSED = range(1, 7)
+CHANNEL = 3
+
+
+class Channel:
+    def __init__(self, sock):
+        self.socket = sock
+
+    def raw(self, data, fds=()):
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.socket.sendmsg([data], rights)
+
+    def say(self, word, body=b"", fds=()):
+        self.raw(struct.pack("=IHBB", len(body), len(fds), word, 0) + body, fds)
+
+    def hear(self):
+        """The word, its bytes and descriptors; None at the end."""
+        data, rights, _, _ = self.socket.recvmsg(65536, socket.CMSG_SPACE(253 * 4))
+        fds = array.array("i")
+        for _, _, bytes_ in rights:
+            fds.frombytes(bytes_[: len(bytes_) - len(bytes_) % fds.itemsize])
+        return (data[6], data, list(fds)) if data else None
+
+
+class Heir:
+    """One that goes along until it is told to do something else."""
+
+    def __init__(self, order):
+        self.order = order
+        self.channel = Channel(socket.socket(fileno=CHANNEL))
+
+    def at(self, where):
+        if self.order["at"] == where:
+            getattr(self, self.order["does"])()
+
+    def run(self):
+        self.at("start")
+        self.channel.hear()
+        self.at("hello")
+        self.channel.say(HELLO, self.order.get("hello", "").encode() or b"\x08\xff\xff\x03")
+        self.at("freeze")
+        heard = self.channel.hear()
+        while heard and heard[0] == DESCRIPTORS:
+            self.at("descriptors")
+            heard = self.channel.hear()
+        self.at("ready")
+        self.channel.say(READY)
+        self.at("go")
+        self.channel.hear()
+
+    # --- what it may do ---------------------------------------------------------------------------
+
+    def ends(self):
+        os._exit(self.order.get("code", 0))
+
+    def hangs(self):
+        time.sleep(600)
+
+    def crashes(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def lets_go(self):
+        """It lives, and its end of the channel is closed."""
+        self.channel.socket.close()
+        time.sleep(600)
+
+    def says(self):
+        """Another word than the one that is awaited."""
+        self.channel.say(self.order["word"], self.order.get("body", "").encode())
+        time.sleep(600)
+
+    def babbles(self):
+        self.channel.raw(bytes(range(5)))
+        time.sleep(600)
+
+    def overstates(self):
+        """A message that is not as long as it says."""
+        self.channel.raw(struct.pack("=IHBB", 5000, 0, self.order["word"], 0) + b"x" * 10)
+        time.sleep(600)
+
+    def gives(self):
+        """Descriptors that nobody has asked for."""
+        self.channel.say(self.order["word"], fds=[1, 2, 1, 2])
+        time.sleep(600)
+
+
+class Between:
+    """Between an old process and a real new one."""
+
+    def __init__(self, order, command):
+        self.order, self.killed, self.parent = order, False, os.getppid()
+        self.old = Channel(socket.socket(fileno=os.dup(CHANNEL)))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.new = Channel(ours)
+        self.process = os.fork()
+        if self.process == 0:
+            os.dup2(theirs.fileno(), CHANNEL)
+            os.execv(command[0], command)
+        os.close(CHANNEL)
+        theirs.close()
+
+    def pass_on(self, where, from_, to):
+        heard = from_.hear()
+        if heard is None:
+            raise OSError("the end")
+        if self.order["at"] == where:
+            self.kill()
+        to.raw(heard[1], heard[2])
+        for fd in heard[2]:
+            os.close(fd)
+        return heard[0]
+
+    def kill(self):
+        """Once: after that somebody else is our parent."""
+        if self.killed:
+            return
+        self.killed = True
+        victim = self.parent if self.order["kill"] == "old" else self.process
+        os.kill(victim, signal.SIGKILL)
+        while self.order["kill"] == "old" and os.getppid() == victim:
+            time.sleep(0.001)
+
+    def run(self):
+        self.pass_on("gifts", self.old, self.new)
+        self.pass_on("hello", self.new, self.old)
+        while self.pass_on("descriptors", self.old, self.new) == DESCRIPTORS:
+            pass  # the last one is the state
+        self.pass_on("ready", self.new, self.old)
+        self.pass_on("go", self.old, self.new)
+        if self.order["at"] == "end":
+            self.kill()
+        self.old.hear()  # its end
+
+
+def main(path, *command):
+    with open(path, encoding="utf-8") as file:
+        order = json.load(file)
+    if "does" in order:
+        Heir(order).run()
+        return
+    if "kill" in order:
+        Between(order, list(command)).run()
+        return
+    for name, value in order.get("limits", {}).items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+    os.execv(command[0], [*command, *order.get("arguments", [])])
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except OSError:
+        pass  # whoever it spoke to is gone
