@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "broker/parts.h"
 #include "door/admission.h"
@@ -312,6 +313,8 @@ static int set_up(struct broker *broker, const struct options *options, struct l
         broker->handover != NULL ? upgrade_take_gifts(broker->handover, &broker->gifts, error) : 0;
     if (failed == 0)
         failed = open_store(&store, options, broker->gifts.lock, log, error);
+    if (broker->gifts.lock != 0)
+        close(broker->gifts.lock); /* the store has a copy */
     if (failed == 0)
         failed = broker_assemble(broker, options, &broker->awake.env, log, store);
     if (failed == 0)

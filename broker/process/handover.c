@@ -24,8 +24,8 @@
  * nothing. Both ends are closed by an exec, so the channel ends with the process: whoever reads its
  * end knows that the other one is gone, whatever else is still open.
  *
- * Everything that the old process has open is closed by exec as well: the new one has what it was
- * sent and nothing else, which is looked at there (docs/decisions/0140).
+ * Everything else that the old process has open is closed before the exec, since not all of the
+ * libraries mark theirs: the new one has what it was sent and nothing else (94-upgrade-manager).
  *
  * The bytes are a memfd, sealed before it is sent: what the new process has read and compared
  * cannot become something else afterwards, whoever still holds it. */
@@ -111,6 +111,8 @@ static int spawn(pid_t *process, const char *program, char *const argv[], char *
         failed = set_signals(&attributes);
         if (failed == 0)
             failed = posix_spawn_file_actions_adddup2(&actions, fd, CHANNEL_FD);
+        if (failed == 0)
+            failed = posix_spawn_file_actions_addclosefrom_np(&actions, CHANNEL_FD + 1);
         if (failed == 0)
             failed = posix_spawn(process, program, &actions, &attributes, argv, environment);
         posix_spawnattr_destroy(&attributes);

@@ -244,6 +244,12 @@ static int schema_open(struct lmdb_store *store, MDB_txn *transaction, const cha
                              "%s is of another version of usher; this one reads %s and the two "
                              "before it",
                              path, schema_version);
+    if (store->beside)
+        return store_explain(
+            error, -ENOTSUP,
+            "%s is of an older version, %s: a restart brings it up to date, and not "
+            "a process beside one that reads that version",
+            path, before);
     int result = schema_upgrade(store, transaction);
     if (result == 0)
         store->base.upgraded_from = before;

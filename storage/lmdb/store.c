@@ -144,6 +144,7 @@ static int folder_open(struct lmdb_store *store, int lock, char *error)
     int result = folder_make(store->path, error);
     if (result < 0)
         return result;
+    store->beside = lock != 0;
     store->lock_file =
         lock != 0 ? fcntl(lock, F_DUPFD_CLOEXEC, 0) : folder_lock(store->path, error);
     if (store->lock_file < 0)

@@ -104,13 +104,13 @@ class InheritedBroker(SucceededBroker):
             json.dump(order, file)
 
     def processes(self):
-        """All that have its folder in their command line and are no usherctl."""
+        """Every usherd, and who stands before one, that has its folder in the command line."""
         found = []
         for name in filter(str.isdigit, os.listdir("/proc")):
             try:
                 with open(f"/proc/{name}/cmdline", "rb") as file:
                     line = file.read()
-                if self.folder.encode() in line and b"usherctl" not in line:
+                if self.folder.encode() in line and b"usherd\0" in line:
                     found.append(int(name))
             except OSError:
                 pass
@@ -240,6 +240,24 @@ def scene_the_old_one_behind_its_last_word():
             client.close()
 
 
+def scene_a_release_that_says_more():
+    """There and back again: who does not know a field passes over it, and loses nothing else."""
+    with InheritedBroker(ws=True) as broker, Echo(broker):
+        traffic = Traffic(broker)
+        for number in range(2 * ROUNDS):
+            broker.obey({"more": True} if number % 2 else {})
+            before, (code, said) = broker.process, broker.ask()
+            check_equal(code, 0, said)
+            before.wait(SLOW_SECONDS)
+            eventually(lambda: len(broker.processes()) == 1, "one serves", SLOW_SECONDS)
+            broker.process = Successor(broker.processes()[0])
+            for client in traffic.idle:
+                client.ping()
+            traffic.check()
+        print(f"     {traffic.end()} beside {2 * ROUNDS} upgrades")
+        quiet(broker)
+
+
 # --- at the wrong moment ------------------------------------------------------------------------
 
 
@@ -364,6 +382,7 @@ play(
     scene_one_of_them_is_killed,
     scene_the_new_one_is_killed_before_the_last_word,
     scene_the_old_one_behind_its_last_word,
+    scene_a_release_that_says_more,
     scene_two_at_once,
     scene_during_a_drain,
     scene_a_drain_or_a_stop_meanwhile,

@@ -6,11 +6,13 @@ process/handover.h, as far as it is told to, and then does something that no ush
 
     {"at": WHERE, "does": WHAT, ...}     it goes along until WHERE, and then does WHAT (an Heir's method)
     {"limits": {NAME: N}, "arguments": [...]}     it becomes USHERD, under those limits
+    {"more": true}                       it starts USHERD and stands between, as a release that says more
     {"kill": WHO, "at": WHERE}           it starts USHERD and stands between; WHO (old, new) is killed when
                                          the word of WHERE has come, before it is passed on
 """
 
 import array
+import fcntl
 import json
 import os
 import resource
@@ -22,6 +24,50 @@ import time
 
 HELLO, DESCRIPTORS, STATE, READY, GO, REFUSED = range(1, 7)
 CHANNEL = 3
+F_ADD_SEALS, ALL_SEALS = 1033, 15
+
+
+def varint(number):
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def take_varint(data, at):
+    number = shift = 0
+    while True:
+        number |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 0x80:
+            return number, at
+
+
+# Two fields that nobody knows yet.
+MORE = varint(1000 << 3) + varint(7) + varint(1001 << 3 | 2) + varint(3) + b"new"
+
+
+def say_more(state):
+    """Each record, and what it has in it, with those fields behind all others."""
+    at, out = 0, bytearray()
+    while at < len(state):
+        size, at = take_varint(state, at)
+        tag, start = take_varint(state, at)
+        length, start = take_varint(state, start)
+        body = state[start : start + length] + MORE
+        record = varint(tag) + varint(len(body)) + body + MORE
+        out += varint(len(record)) + record
+        at += size
+    return bytes(out)
+
+
+def sealed(data):
+    fd = os.memfd_create("more", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, data)
+    fcntl.fcntl(fd, F_ADD_SEALS, ALL_SEALS)
+    return fd
 
 
 class Channel:
@@ -125,16 +171,29 @@ class Between:
         heard = from_.hear()
         if heard is None:
             raise OSError("the end")
-        if self.order["at"] == where:
+        if self.order.get("at") == where:
             self.kill()
-        to.raw(heard[1], heard[2])
-        for fd in heard[2]:
+        data, fds = self.change(*heard)
+        to.raw(data, fds)
+        for fd in fds:
             os.close(fd)
         return heard[0]
 
+    def change(self, word, data, fds):
+        """READY says how many bytes came: as many as were given."""
+        if word == STATE and "more" in self.order:
+            size = os.fstat(fds[0]).st_size
+            more = sealed(say_more(os.pread(fds[0], size, 0)))
+            os.close(fds[0])
+            fds[0], self.given, self.gotten = more, size, os.fstat(more).st_size
+        if word == READY and "more" in self.order:
+            body = data[8:].replace(b"\x20" + varint(self.gotten), b"\x20" + varint(self.given))
+            data = struct.pack("=IHBB", len(body), 0, READY, 0) + body
+        return data, fds
+
     def kill(self):
         """Once: after that somebody else is our parent."""
-        if self.killed:
+        if self.killed or "kill" not in self.order:
             return
         self.killed = True
         victim = self.parent if self.order["kill"] == "old" else self.process
@@ -149,7 +208,7 @@ class Between:
             pass  # the last one is the state
         self.pass_on("ready", self.new, self.old)
         self.pass_on("go", self.old, self.new)
-        if self.order["at"] == "end":
+        if self.order.get("at") == "end":
             self.kill()
         self.old.hear()  # its end
 
@@ -160,7 +219,7 @@ def main(path, *command):
     if "does" in order:
         Heir(order).run()
         return
-    if "kill" in order:
+    if "kill" in order or "more" in order:
         Between(order, list(command)).run()
         return
     for name, value in order.get("limits", {}).items():

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "storage/inspect.h"
 #include "storage/record.h"
@@ -116,6 +117,9 @@ static void an_older_store_gets_an_empty_log(void **state)
             store_get_log(fixture->store, (const uint64_t[]){1}, 1, contract_take_log, &log), 0);
         assert_int_equal(log.count, 0);
         shut(fixture);
+        fixture->options.lock = STDOUT_FILENO; /* of a process that reads it as it is */
+        assert_int_equal(try_open(fixture), -ENOTSUP);
+        fixture->options.lock = 0;
         assert_int_equal(try_open(fixture), 0);
         assert_string_equal(store_upgraded_from(fixture->store),
                             version == 1 ? "usher-store-1" : "usher-store-2");
