@@ -198,23 +198,50 @@ static bool has_room(const struct net *net)
            atomic_load_explicit(&net->open, memory_order_relaxed) < net->options.connections_max;
 }
 
-static void wait_for_header(struct reactor *reactor, const struct arrival *arrival)
+/* False: it cannot be watched. */
+static bool seat(struct reactor *reactor, struct waiting *waiting)
 {
     struct net *net = reactor->net;
     struct anteroom *room = &net->anteroom;
-    struct waiting *waiting = has_room(net) ? enter(room, arrival) : NULL;
-    if (waiting == NULL) {
-        strangers_refuse_header(reactor, arrival);
-        return;
-    }
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET,
                                 .data.u64 = tag_of(room, waiting)};
     atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);
-    if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, arrival->fd, &event) == 0)
-        return;
+    if (epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, waiting->fd, &event) == 0)
+        return true;
     count_down(&net->open);
     leave(room, waiting);
-    arrival_drop(arrival);
+    return false;
+}
+
+static void wait_for_header(struct reactor *reactor, const struct arrival *arrival)
+{
+    struct net *net = reactor->net;
+    struct waiting *waiting = has_room(net) ? enter(&net->anteroom, arrival) : NULL;
+    if (waiting == NULL)
+        strangers_refuse_header(reactor, arrival);
+    else if (!seat(reactor, waiting))
+        arrival_drop(arrival);
+}
+
+void anteroom_move_out(struct reactor *reactor, net_move_each *each, void *context)
+{
+    struct anteroom *room = &reactor->net->anteroom;
+    CHECK(on_io_thread(reactor) && reactor->index == 0);
+    for (uint32_t place = room->first; place != 0; place = at(room, place)->next) {
+        const struct waiting *waiting = at(room, place);
+        const struct net_moved moved = {
+            .fd = waiting->fd, .listener = waiting->listener, .opened_ms = waiting->came_ms};
+        each(context, &moved);
+    }
+}
+
+int anteroom_move_in(struct reactor *reactor, const struct net_moved *moved)
+{
+    const struct arrival arrival = {
+        .fd = moved->fd, .listener = moved->listener, .came_ms = moved->opened_ms};
+    CHECK(on_io_thread(reactor) && reactor->index == 0);
+    struct waiting *waiting = enter(&reactor->net->anteroom, &arrival);
+    return waiting != NULL && seat(reactor, waiting) ? 0 : -ENOMEM;
 }
 
 void anteroom_enter(struct reactor *reactor, struct arrival *arrival)

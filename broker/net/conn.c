@@ -30,7 +30,11 @@ static void enter_room(struct reactor *reactor, struct conn *conn)
         return;
     conn->stranger = true;
     atomic_fetch_add_explicit(&net->unbound, 1, memory_order_relaxed);
-    conn->source = sources_take_peer(net->sources, conn_peer(conn), conn->fd);
+    /* Who may say for whom he is has no source before. */
+    if (conn->state == CONN_SHAKING && conn->forwards)
+        conn->source = SOURCE_NONE;
+    else
+        conn->source = sources_take_peer(net->sources, conn_peer(conn), conn->fd);
 }
 
 void conn_leaves_strangers(struct reactor *reactor, struct conn *conn)
@@ -125,10 +129,12 @@ static bool watch(struct reactor *reactor, const struct conn *conn)
 
 void conn_move_in(struct reactor *reactor, struct conn *conn, const struct conn_moved *moved)
 {
-    const struct arrival arrival = {
-        .fd = moved->fd, .source = SOURCE_NONE, .listener = moved->listener};
+    const struct arrival arrival = {.fd = moved->fd,
+                                    .source = SOURCE_NONE,
+                                    .listener = moved->listener,
+                                    .forwards = moved->forwards};
     reset(reactor, conn, &arrival);
-    conn->state = CONN_OPEN; /* what it had to shake hands for is done */
+    conn->state = moved->fresh ? CONN_SHAKING : CONN_OPEN; /* what it shook hands for is done */
     conn_name_peer(conn, moved->peer);
     if (moved->wire != NULL)
         conn->wire = moved->wire;

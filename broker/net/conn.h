@@ -141,8 +141,9 @@ struct conn_moved {
     int fd;
     uint8_t listener;
     uint64_t owner;
-    char *peer; /* its address, if the socket does not know it and no state has it */
-    void *wire; /* the state of a transport that is in service */
+    char *peer;           /* its address, if the socket does not know it and no state has it */
+    void *wire;           /* the state of a transport that is in service */
+    bool fresh, forwards; /* its handshake is to come */
 };
 void conn_move_in(struct reactor *reactor, struct conn *conn, const struct conn_moved *moved);
 

@@ -15,8 +15,10 @@
  * else of what was said is anywhere. A new epoll tells at once of what can be read or written, so
  * no edge is lost.
  *
- * Not all go: who is in a handshake or has one behind him, and whose login is being judged. They
- * end with the process that they came to. */
+ * Not all go: who is in the middle of a handshake, whose transport has a state that cannot go, and
+ * whose login is being judged. They end with the process that they came to (left.c). Of whose
+ * handshake nothing has come is there as if he had just been accepted; who waits for his PROXY
+ * header too, since that is left in the socket until it is whole. */
 
 void net_pause(struct net *net)
 {
@@ -60,10 +62,18 @@ void net_begin_above(struct net *net, uint32_t generation)
 
 /* --- out -------------------------------------------------------------------------------------- */
 
+/* It has been accepted, and no more. */
+static bool is_fresh(const struct conn *conn)
+{
+    return conn->state == CONN_SHAKING && conn->wire == NULL && !conn->hung_up;
+}
+
 bool conn_can_move(const struct conn *conn)
 {
     const struct transport *transport = conn_transport(conn);
     Usher__V1__HandoverWebSocket websocket = USHER__V1__HANDOVER_WEB_SOCKET__INIT;
+    if (is_fresh(conn))
+        return true;
     return conn->state == CONN_OPEN && conn->kept == NULL && conn->errand == NULL && !conn->dead &&
            !conn->input_over && (transport->handshake == NULL || transport->pack != NULL) &&
            atomic_load_explicit(&conn->orders, memory_order_relaxed) == 0 &&
@@ -79,6 +89,8 @@ static struct net_moved describe(struct reactor *reactor, struct conn *conn)
         .fd = conn->fd,
         .listener = conn->listener,
         .welcomed = atomic_load_explicit(&conn->welcomed, memory_order_relaxed),
+        .fresh = is_fresh(conn),
+        .forwards = conn->forwards,
         .opened_ms = conn->opened_ms,
         .heard_ms = conn->heard_ms,
         .unbound_bytes = conn->unbound_bytes,
@@ -98,7 +110,7 @@ static bool move_out(struct reactor *reactor, struct conn *conn, net_move_each *
     if (!conn_can_move(conn))
         return false;
     struct net_moved moved = describe(reactor, conn);
-    if (transport->pack != NULL && transport->pack(conn->wire, &websocket))
+    if (!moved.fresh && transport->pack != NULL && transport->pack(conn->wire, &websocket))
         moved.websocket = &websocket;
     each(context, &moved);
     return true;
@@ -116,12 +128,24 @@ size_t net_move_out(struct net *net, net_move_each *each, void *context)
                 left++;
         }
     }
+    anteroom_move_out(&net->reactors[0], each, context);
     return left;
 }
 
 /* --- in --------------------------------------------------------------------------------------- */
 
 /* It comes from another process, which is believed as little as a file would be. */
+static bool can_wait(const struct net_moved *moved)
+{
+    return moved->fd >= 0 && moved->listener < LISTENERS;
+}
+
+static bool is_untouched(const struct transport *transport, const struct net_moved *moved)
+{
+    return transport->handshake != NULL && moved->websocket == NULL && moved->owner == 0 &&
+           moved->carry.size == 0 && moved->pending.size == 0;
+}
+
 static bool can_be(const struct net *net, const struct net_moved *moved)
 {
     unsigned index = moved->handle >> 24 & 0xff;
@@ -131,8 +155,9 @@ static bool can_be(const struct net *net, const struct net_moved *moved)
     const struct transport *transport = transports[listener_rows[moved->listener].transport];
     return moved->handle >> 32 != 0 && ((uint32_t)moved->handle & 0xffffff) < net->slots_max &&
            ((uint32_t)moved->handle & 0xffffff) >= reactor->slots_made &&
-           (moved->websocket != NULL) == (transport->unpack != NULL) &&
-           (transport->handshake == NULL || transport->unpack != NULL) &&
+           (moved->fresh ? is_untouched(transport, moved)
+                         : (moved->websocket != NULL) == (transport->unpack != NULL) &&
+                               (transport->handshake == NULL || transport->unpack != NULL)) &&
            moved->carry.size <= reactor->input_bytes - READ_BYTES &&
            moved->pending.size <= UINT32_MAX / 2 && (moved->owner != 0 || !moved->welcomed);
 }
@@ -165,7 +190,8 @@ static int give_bytes(struct reactor *reactor, struct conn *conn, const struct n
 static bool make_base(const struct net_moved *moved, struct conn_moved *base)
 {
     const struct transport *transport = transports[listener_rows[moved->listener].transport];
-    *base = (struct conn_moved){moved->fd, moved->listener, moved->owner, NULL, NULL};
+    *base = (struct conn_moved){moved->fd, moved->listener, moved->owner,   NULL,
+                                NULL,      moved->fresh,    moved->forwards};
     if (moved->websocket != NULL)
         base->wire = transport->unpack(moved->websocket, moved->peer);
     else if (moved->peer != NULL)
@@ -178,6 +204,8 @@ int net_move_in(struct net *net, const struct net_moved *moved)
 {
     struct conn_moved base;
     CHECK(net->started == 0);
+    if (moved->handle == 0)
+        return can_wait(moved) ? anteroom_move_in(&net->reactors[0], moved) : -EINVAL;
     if (!can_be(net, moved) || !make_base(moved, &base))
         return -EINVAL;
     struct reactor *reactor = reactor_of(net, moved->handle);
@@ -190,8 +218,13 @@ int net_move_in(struct net *net, const struct net_moved *moved)
     }
     reactor->now_ms = env_monotonic_ms(net->options.env);
     atomic_fetch_add_explicit(&net->open, 1, memory_order_relaxed);
+    if (moved->fresh)
+        atomic_fetch_add_explicit(&net->handshakes, 1, memory_order_relaxed);
     conn_move_in(reactor, conn, &base);
     fill(conn, moved);
-    deadline_enter(reactor, conn, moved->welcomed ? DEADLINE_SILENCE : DEADLINE_LOGIN);
+    deadline_enter(reactor, conn,
+                   moved->fresh      ? DEADLINE_HANDSHAKE
+                   : moved->welcomed ? DEADLINE_SILENCE
+                                     : DEADLINE_LOGIN);
     return give_bytes(reactor, conn, moved);
 }

@@ -296,11 +296,14 @@ int net_listen_fd(const struct net *net, enum listener_kind kind);
 
 /* One connection as it goes over. Bytes and text are borrowed. */
 struct net_moved {
-    conn_handle handle; /* the same on both sides */
+    conn_handle handle; /* the same on both sides; 0: it waits for its PROXY header, and has only a
+                           listener, a descriptor and opened_ms */
     uint64_t owner;     /* 0: unbound */
     int fd;
     uint8_t listener; /* enum listener_kind: where it came in */
     bool welcomed;
+    bool fresh;                   /* nothing of its handshake has come */
+    bool forwards;                /* and it may say in it for whom it is */
     uint32_t opened_ms, heard_ms; /* monotonic, which is the machine's; the low bits */
     uint32_t unbound_bytes, early_bytes;
     struct bytes carry;   /* read, and not yet a whole frame */

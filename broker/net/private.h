@@ -267,6 +267,10 @@ void anteroom_enter(struct reactor *reactor, struct arrival *arrival);
 #define ANTEROOM_TAG (UINT64_C(1) << 31)
 void anteroom_on_event(struct reactor *reactor, uint64_t tag, uint32_t events);
 
+/* Those who wait go over to another process, and come: 0 or -ENOMEM, without the descriptor. */
+void anteroom_move_out(struct reactor *reactor, net_move_each *each, void *context);
+int anteroom_move_in(struct reactor *reactor, const struct net_moved *moved);
+
 /* When the next one has waited for too long, UINT64_MAX: nobody waits; and ends those that have. */
 uint64_t anteroom_due_ms(const struct reactor *reactor);
 void anteroom_check(struct reactor *reactor);

@@ -80,6 +80,8 @@ static int take_conn(struct unpacking *unpacking, const Usher__V1__HandoverConn 
         .fd = unpacking->fds[unpacking->fd_used],
         .listener = conn->listener < LISTENERS ? (uint8_t)conn->listener : LISTENERS,
         .welcomed = conn->welcomed,
+        .fresh = conn->fresh,
+        .forwards = conn->forwards,
         .opened_ms = conn->opened_ms,
         .heard_ms = conn->heard_ms,
         .unbound_bytes = conn->unbound_bytes,

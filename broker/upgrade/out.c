@@ -83,6 +83,8 @@ static void pack_conn(void *context, const struct net_moved *moved)
     conn.owner = moved->owner;
     conn.listener = moved->listener;
     conn.welcomed = moved->welcomed;
+    conn.fresh = moved->fresh;
+    conn.forwards = moved->forwards;
     conn.opened_ms = moved->opened_ms;
     conn.heard_ms = moved->heard_ms;
     conn.unbound_bytes = moved->unbound_bytes;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who cannot go over to another process: clients by TLS hear that they are to come back, each after a
+"""Who has just come goes over to another process as he is. And who cannot go: clients by TLS hear that they are to come back, each after a
 time of his own, and have missed nothing when they do; whoever does not listen holds nobody up."""
 
 import threading
@@ -181,7 +181,57 @@ def scene_who_does_not_listen():
             shaking.expect_eof()
 
 
+class Early(Client):
+    """Is connected, and has said nothing, when the upgrade comes."""
+
+    def _connect(self):
+        super()._connect()
+        where = self.where
+        if self.header:
+            self.socket.sendall(self.header[:9])
+        time.sleep(0.1)
+        line = where.upgrade()
+        check_equal((line["left"], line["connections"]), (0, 1), "who goes")
+        if self.header:
+            self.socket.sendall(self.header[9:])
+
+    def __init__(self, where, header=b"", **others):
+        self.where, self.header = where, header
+        super().__init__(where, **others)
+
+
+class TlsEarly(TlsClient, Early):
+    pass
+
+
+def scene_who_has_just_come():
+    """He does not notice it either, and is who he is: by TLS, WebSocket, and behind a proxy."""
+    with SucceededTlsBroker(
+        {"proxy.from": "127.0.0.2", "auth.allow_open_network": "true"}
+    ) as broker:
+        header = b"PROXY TCP4 192.0.2.7 192.0.2.9 4711 7400\r\n"
+        for kind, over in ((Early, "tcp"), (Early, "ws"), (TlsEarly, "tcp"), (TlsEarly, "ws")):
+            for start in (b"", header):
+                name = f"{kind.__name__}{over}{len(start)}".lower()
+                with kind(
+                    broker, header=start, over=over, source="127.0.0.2" if start else None
+                ) as client:
+                    client.login(name)
+                    client.ping()
+                    client.ask("logout")
+                line = [line for line in broker.log_events("login", True) if line["user"] == name][
+                    0
+                ]
+                check_equal(
+                    line["address"].startswith("192.0.2.7:4711" if start else "127.0.0.1:"),
+                    True,
+                    f"{name} is {line['address']}",
+                )
+        check_equal(broker.log_events("proxy_failed", every_start=True), [], "lines of the log")
+
+
 play(
+    scene_who_has_just_come,
     scene_they_come_back_and_have_missed_nothing,
     scene_answers_wait_for_them,
     scene_who_does_not_listen,
