@@ -27,6 +27,7 @@ static struct upgrade_parts parts_of(struct broker *broker)
         .services = broker->services,
         .webhook = broker->webhook,
         .admission = broker->admission,
+        .logins = broker->logins,
         .limits = &broker->limits,
         .settings = &broker->settings,
         .counters = &broker->counters,

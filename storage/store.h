@@ -178,8 +178,9 @@ struct store_options {
     uint64_t history_max;     /* records of sessions, and a quarter as many of refusals; on disk as
                                * many as surely fit an eighth of the map, at most. 0: none */
     uint64_t history_age_ms;  /* older ones are dropped when others come; 0: never */
-    int lock; /* what store_lock gave in another process, which writes nothing any more
-               * when this one begins to; copied. 0: there is no such process */
+    int lock; /* what store_lock gave in another process, which has checked the file, may write
+               * to it now, and writes nothing any more when this one begins to; copied. 0: there
+               * is no such process */
 };
 
 struct store;

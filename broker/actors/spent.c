@@ -2,6 +2,7 @@
 #include "actors/spent.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/hash.h"
 #include "base/lock.h"
@@ -63,16 +64,19 @@ static struct place *find(struct spent *spent, uint64_t key)
     return first;
 }
 
-void spent_put(struct spent *spent, struct bytes name, struct allowance allowance)
+static void put(struct spent *spent, uint64_t key, struct allowance allowance)
 {
-    if (spent == NULL || allowance.due_ns == 0)
-        return;
-    uint64_t key = hash_keyed(spent->hash_key, name.data, name.size);
     lock_take(&spent->lock);
     struct place *place = find(spent, key);
     if (place->key == key || place->allowance.due_ns <= allowance.due_ns)
         *place = (struct place){key, allowance};
     lock_give(&spent->lock);
+}
+
+void spent_put(struct spent *spent, struct bytes name, struct allowance allowance)
+{
+    if (spent != NULL && allowance.due_ns != 0)
+        put(spent, hash_keyed(spent->hash_key, name.data, name.size), allowance);
 }
 
 struct allowance spent_take(struct spent *spent, struct bytes name)
@@ -89,4 +93,27 @@ struct allowance spent_take(struct spent *spent, struct bytes name)
     }
     lock_give(&spent->lock);
     return allowance;
+}
+
+void spent_move_out(struct spent *spent, uint64_t now_ns, uint64_t key[2], allowance_each *each,
+                    void *context)
+{
+    memcpy(key, spent->hash_key, sizeof(spent->hash_key));
+    lock_take(&spent->lock);
+    for (unsigned i = 0; i < SETS * PLACES; i++) {
+        const struct place *place = &spent->places[i / PLACES][i % PLACES];
+        if (place->allowance.due_ns > now_ns)
+            each(context, place->key, place->allowance);
+    }
+    lock_give(&spent->lock);
+}
+
+void spent_move_key(struct spent *spent, const uint64_t key[2])
+{
+    memcpy(spent->hash_key, key, sizeof(spent->hash_key));
+}
+
+void spent_move_in(struct spent *spent, uint64_t number, struct allowance allowance)
+{
+    put(spent, number, allowance);
 }

@@ -24,4 +24,11 @@ void spent_put(struct spent *spent, struct bytes name, struct allowance allowanc
 /* He is back, and has what was put last; whole, when nothing is known of him. */
 struct allowance spent_take(struct spent *spent, struct bytes name);
 
+/* All that is not whole again, for another process, and the key of its numbers; and there, when
+ * nothing is in it yet. */
+void spent_move_out(struct spent *spent, uint64_t now_ns, uint64_t key[2], allowance_each *each,
+                    void *context);
+void spent_move_key(struct spent *spent, const uint64_t key[2]);
+void spent_move_in(struct spent *spent, uint64_t number, struct allowance allowance);
+
 #endif

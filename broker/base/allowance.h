@@ -37,4 +37,7 @@ uint32_t allowance_wait_ms(const struct allowance *allowance, struct allowance_t
 /* Spends one, or what is left. */
 void allowance_spend(struct allowance *allowance, struct allowance_terms terms, uint64_t now_ms);
 
+/* One of a table that goes over to another process, by the number that it has there. */
+typedef void allowance_each(void *context, uint64_t number, struct allowance allowance);
+
 #endif

@@ -87,3 +87,26 @@ struct login_wait logins_take(struct logins *logins, struct bytes user, struct b
     lock_give(&logins->lock);
     return wait;
 }
+
+void logins_move_out(const struct logins *logins, uint64_t now_ns, uint64_t key[2],
+                     allowance_each *source, allowance_each *user, void *context)
+{
+    memcpy(key, logins->key, sizeof(logins->key));
+    failures_move_out(logins->sources, now_ns, source, context);
+    failures_move_out(logins->users, now_ns, user, context);
+}
+
+void logins_move_key(struct logins *logins, const uint64_t key[2])
+{
+    memcpy(logins->key, key, sizeof(logins->key));
+}
+
+void logins_move_in_source(struct logins *logins, uint64_t number, struct allowance allowance)
+{
+    failures_move_in(logins->sources, number, allowance);
+}
+
+void logins_move_in_user(struct logins *logins, uint64_t number, struct allowance allowance)
+{
+    failures_move_in(logins->users, number, allowance);
+}

@@ -4,6 +4,7 @@
 
 /* How often one may log in: a user, and an address. */
 
+#include "base/allowance.h"
 #include "base/env.h"
 #include "base/limits.h"
 #include "proto/bytes.h"
@@ -23,5 +24,13 @@ struct login_wait {
 };
 struct login_wait logins_take(struct logins *logins, struct bytes user, struct bytes address,
                               bool resume);
+
+/* What was counted lately, for another process: by address, and by user under that key; and there,
+ * the key first. No other thread. */
+void logins_move_out(const struct logins *logins, uint64_t now_ns, uint64_t key[2],
+                     allowance_each *source, allowance_each *user, void *context);
+void logins_move_key(struct logins *logins, const uint64_t key[2]);
+void logins_move_in_source(struct logins *logins, uint64_t number, struct allowance allowance);
+void logins_move_in_user(struct logins *logins, uint64_t number, struct allowance allowance);
 
 #endif

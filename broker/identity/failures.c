@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/allowance.h"
 #include "base/hash.h"
 #include "base/source.h"
 
@@ -69,7 +68,8 @@ static uint32_t wait_of(struct failures *failures, uint64_t source, uint32_t all
     return 0;
 }
 
-static void note(struct failures *failures, uint64_t source, uint32_t allowed, uint64_t now_ms)
+/* Its place, or that of the one which has spent least, emptied for it. */
+static struct entry *place_of(struct failures *failures, uint64_t source)
 {
     struct entry *bucket = bucket_of(failures, source);
     struct entry *place = &bucket[0];
@@ -78,6 +78,12 @@ static void note(struct failures *failures, uint64_t source, uint32_t allowed, u
             place = &bucket[i];
     if (place->source != source)
         *place = (struct entry){.source = source};
+    return place;
+}
+
+static void note(struct failures *failures, uint64_t source, uint32_t allowed, uint64_t now_ms)
+{
+    struct entry *place = place_of(failures, source);
     allowance_spend(&place->allowance, allowance_over(allowed, MINUTE_US), now_ms);
 }
 
@@ -120,4 +126,19 @@ void failures_note_of(struct failures *failures, uint64_t number, uint64_t now_m
     uint32_t per_minute = limit_of(failures);
     if (per_minute != 0)
         note(failures, number, per_minute, now_ms);
+}
+
+void failures_move_out(const struct failures *failures, uint64_t now_ns, allowance_each *each,
+                       void *context)
+{
+    for (unsigned i = 0; i < BUCKETS * PLACES; i++) {
+        const struct entry *entry = &failures->entries[i / PLACES][i % PLACES];
+        if (entry->source != 0 && entry->allowance.due_ns > now_ns)
+            each(context, entry->source, entry->allowance);
+    }
+}
+
+void failures_move_in(struct failures *failures, uint64_t number, struct allowance allowance)
+{
+    place_of(failures, number)->allowance = allowance;
 }

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "base/allowance.h"
 #include "base/limits.h"
 #include "proto/bytes.h"
 
@@ -30,5 +31,10 @@ void failures_note(struct failures *failures, struct bytes address, uint64_t now
  * so). */
 uint32_t failures_wait_of(struct failures *failures, uint64_t number, uint64_t now_ms);
 void failures_note_of(struct failures *failures, uint64_t number, uint64_t now_ms);
+
+/* All that is not whole again, for another process; and there, when nothing is in it yet. */
+void failures_move_out(const struct failures *failures, uint64_t now_ns, allowance_each *each,
+                       void *context);
+void failures_move_in(struct failures *failures, uint64_t number, struct allowance allowance);
 
 #endif

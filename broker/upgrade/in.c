@@ -159,6 +159,12 @@ static int take_followers(struct unpacking *unpacking,
     return error == 0 ? 0 : refuse(unpacking, error, "followers", followers->n_instances);
 }
 
+static int take_spent(struct unpacking *unpacking, const Usher__V1__HandoverSpent *spent)
+{
+    int error = upgrade_take_spent(unpacking->parts, spent);
+    return error == 0 ? 0 : refuse(unpacking, error, "what was spent, of table", spent->table);
+}
+
 static int take_end(struct unpacking *unpacking, const Usher__V1__HandoverEnd *end)
 {
     const struct upgrade_report *report = unpacking->report;
@@ -195,6 +201,8 @@ static int take_record(struct unpacking *unpacking, const Usher__V1__HandoverRec
         return take_service(unpacking, record->service);
     case USHER__V1__HANDOVER_RECORD__BODY_FOLLOWERS:
         return take_followers(unpacking, record->followers);
+    case USHER__V1__HANDOVER_RECORD__BODY_SPENT:
+        return take_spent(unpacking, record->spent);
     case USHER__V1__HANDOVER_RECORD__BODY_END:
         return take_end(unpacking, record->end);
     default:

@@ -140,10 +140,11 @@ static int pack_shard(const struct upgrade_parts *parts, struct actor *actor, ac
     return handover_append(&load->records, &record);
 }
 
-static int pack_user(struct actor *actor, actor_handle handle, struct arena *arena,
-                     struct upgrade_load *load, struct upgrade_report *report)
+static int pack_user(const struct upgrade_parts *parts, struct actor *actor, actor_handle handle,
+                     struct arena *arena, struct upgrade_load *load, struct upgrade_report *report)
 {
     report->users++;
+    user_move_fights((const struct session *)actor->state, actor->name, parts->settings);
     return user_move_out((const struct session *)actor->state, handle, actor->name, arena,
                          &load->records)
                ? 0
@@ -166,7 +167,7 @@ static int pack_actor(const struct upgrade_parts *parts, actor_handle handle, st
     struct actor *actor = registry_actor(parts->registry, actor_slot(handle));
     switch (atomic_load(&actor->behaviour)->kind) {
     case KIND_USER:
-        return pack_user(actor, handle, arena, load, report);
+        return pack_user(parts, actor, handle, arena, load, report);
     case KIND_INSTANCE:
         return pack_instance(actor, handle, arena, load, report);
     case KIND_WATCH:
@@ -224,6 +225,8 @@ int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,
         error = buffer_append(&load->records, services.data, services.size);
     if (error == 0 && !webhook_move_out(parts->webhook, &load->records))
         error = -ENOMEM;
+    if (error == 0)
+        error = upgrade_pack_spent(parts, &load->records);
     if (error == 0)
         error = pack_end(load, report);
     buffer_fini(&services);

@@ -11,6 +11,7 @@
 #include "base/passage.h"
 #include "directory/services.h"
 #include "door/admission.h"
+#include "door/logins.h"
 #include "net/net.h"
 #include "persist/committer.h"
 #include "persist/queries.h"
@@ -39,6 +40,7 @@ struct upgrade_parts {
     struct services *services;
     struct webhook *webhook;
     struct admission *admission; /* NULL: nobody is judged */
+    struct logins *logins;
     const struct limits *limits;
     struct settings *settings;
     struct counters *counters;
@@ -78,6 +80,11 @@ struct upgrade_load {
 };
 int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,
                  struct upgrade_report *report);
+/* What was spent of allowances, of all the tables that remember it (spent.c); and there. 0 or
+ * -errno. */
+int upgrade_pack_spent(const struct upgrade_parts *parts, struct buffer *out);
+int upgrade_take_spent(const struct upgrade_parts *parts, const Usher__V1__HandoverSpent *spent);
+
 void upgrade_load_fini(struct upgrade_load *load);
 
 /* Starts the program ("": this one, by the path that it was started by) with these arguments and

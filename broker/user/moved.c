@@ -17,7 +17,7 @@
  *
  * All that a session holds is in there, or follows from it: the tick that it needs, its place among
  * those of its source, the proof of its secret. What is not in there is lost with the old process:
- * how often he was taken over lately, and that he is being traced. No frame of his is left between
+ * that he is being traced. No frame of his is left between
  * the connection and the session, since he had no message any more.
  *
  * Over there he is made by a message, in a turn like any other. If his connection could not come
@@ -118,6 +118,14 @@ static void describe(const struct session *session, actor_handle self, const cha
     user->output_bytes = session->output;
     if (session->held != NULL)
         user->held = (ProtobufCBinaryData){session->held->size, session->held->data};
+}
+
+/* They last longer than a session, and lie where they would at its end. */
+void user_move_fights(const struct session *session, const char *name,
+                      const struct settings *settings)
+{
+    fight_remember(session->fight,
+                   (struct fight_owner){bytes_of_text(name), settings->spent_fights});
 }
 
 bool user_move_out(const struct session *session, actor_handle self, const char *name,

@@ -17,6 +17,10 @@ void user_committed(struct session *session, struct change *change, struct turn 
 
 /* --- moved.c: a user goes over to another process --------------------------------------------- */
 
+/* What he has spent in fights goes with what others have who are gone. */
+void user_move_fights(const struct session *session, const char *name,
+                      const struct settings *settings);
+
 /* Appends his HandoverRecord with its length; between two turns of his. What is made on the way is
  * in the arena. False: he cannot go now, or there is no memory. */
 bool user_move_out(const struct session *session, actor_handle self, const char *name,

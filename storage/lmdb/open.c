@@ -469,9 +469,9 @@ int lmdb_file_open(struct lmdb_store *store, bool may_be_new, char *error)
     if (path_join(path, store->path, data_name) < 0)
         return store_explain(error, -ENAMETOOLONG, "the store's path is too long");
     int result = lmdb_file_sync(path, error);
-    if (result == 0)
+    if (result == 0 && !store->beside) /* or it is written meanwhile, by who has checked it */
         result = lmdb_file_check(path, error);
-    if (result == -ENOENT && may_be_new)
+    if (result == -ENOENT && may_be_new && !store->beside)
         result = birth(store, path, error);
     if (result < 0)
         return result == -EPERM ? -EACCES : result;

@@ -42,7 +42,7 @@ struct lmdb_store {
     uint64_t history_max[HISTORY_RINGS];
     uint64_t history_age_ms; /* 0: they have no age */
     int lock_file;
-    bool beside;                        /* another process has it open, and reads it as it is */
+    bool beside; /* while it is opened: another process has it, and may write to it */
     struct lmdb_name names[LMDB_NAMES]; /* as they were when env was opened */
 
     pthread_rwlock_t lock; /* readers share it; the writer takes it to replace what follows */

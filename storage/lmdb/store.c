@@ -151,6 +151,7 @@ static int folder_open(struct lmdb_store *store, int lock, char *error)
         return lock == 0 ? store->lock_file
                          : store_explain(error, -EBADF, "the lock that was handed over is none");
     result = lmdb_file_open(store, true, error);
+    store->beside = false; /* it is ours when it is opened again */
     if (result < 0)
         (void)close(store->lock_file);
     return result;

@@ -1087,12 +1087,43 @@ static void who_has_the_lock_may_come_in(void **state)
     assert_int_equal(position.sessions, 5);
 }
 
+/* What it finds changes under its eyes, and is whole all the same. */
+static void it_may_come_in_while_we_write(void **state)
+{
+    struct fixture *fixture = *state;
+    logins(fixture->store, 0, 3, 1);
+    int lock = store_lock(fixture->store);
+    pid_t child = fork();
+    if (child == 0) {
+        struct store_options options = fixture->options;
+        struct store *store;
+        options.lock = lock;
+        for (unsigned i = 0; i < 300; i++) {
+            int result = store_open_lmdb(&store, &options, NULL);
+            if (result < 0)
+                _exit(-result);
+            store_close(store);
+        }
+        _exit(0);
+    }
+    int status = 0;
+    uint64_t epoch = 100;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        char name[32];
+        snprintf(name, sizeof(name), "player%llu", (unsigned long long)epoch % 997);
+        assert_int_equal(login_try(fixture->store, name, epoch++), 0);
+    }
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TESTS(setup),
         CONTRACT_TEST(a_second_broker_is_refused, setup),
         CONTRACT_TEST(who_has_the_lock_may_come_in, setup),
+        CONTRACT_TEST(it_may_come_in_while_we_write, setup),
         CONTRACT_TEST(a_name_that_is_gone_is_noticed, setup),
         CONTRACT_TEST(parents_are_made_private, setup),
         CONTRACT_TEST(a_file_is_no_folder, setup),
