@@ -52,3 +52,36 @@ struct bytes traceparent_id(struct bytes traceparent)
                ? (struct bytes){traceparent.data + ID_AT, TRACE_ID_BYTES}
                : (struct bytes){0};
 }
+
+static uint8_t digit_of(uint8_t text)
+{
+    return (uint8_t)(text <= '9' ? text - '0' : text - 'a' + 10);
+}
+
+static bool is_dash(unsigned at)
+{
+    return at == ID_AT - 1 || at == PARENT_AT - 1 || at == FLAGS_AT - 1;
+}
+
+void traceparent_pack(struct bytes valid, uint8_t packed[TRACEPARENT_PACKED_BYTES])
+{
+    unsigned to = 0;
+    for (unsigned at = 0; at < TRACEPARENT_BYTES; at += 2) {
+        at += is_dash(at);
+        packed[to++] = (uint8_t)(digit_of(valid.data[at]) << 4 | digit_of(valid.data[at + 1]));
+    }
+}
+
+bool traceparent_unpack(const uint8_t packed[TRACEPARENT_PACKED_BYTES],
+                        uint8_t text[TRACEPARENT_BYTES])
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned from = 0;
+    for (unsigned at = 0; at < TRACEPARENT_BYTES; at += 2) {
+        if (is_dash(at))
+            text[at++] = '-';
+        text[at] = (uint8_t)digits[packed[from] >> 4];
+        text[at + 1] = (uint8_t)digits[packed[from++] & 15];
+    }
+    return traceparent_valid((struct bytes){text, TRACEPARENT_BYTES});
+}

@@ -10,7 +10,7 @@
 
 #include "proto/bytes.h"
 
-enum { TRACEPARENT_BYTES = 55, TRACE_ID_BYTES = 32 };
+enum { TRACEPARENT_BYTES = 55, TRACE_ID_BYTES = 32, TRACEPARENT_PACKED_BYTES = 26 };
 
 /* Whether it is one: of that length, in lower case hexadecimal, of any version but ff, neither id
  * all zeros. */
@@ -21,5 +21,11 @@ bool trace_id_valid(struct bytes text);
 
 /* Of a valid one; empty for an empty text. */
 struct bytes traceparent_id(struct bytes traceparent);
+
+/* Of a valid one its digits by two, as it lies on disk; and back. False: such digits are none, and
+ * the text is not valid. */
+void traceparent_pack(struct bytes valid, uint8_t packed[TRACEPARENT_PACKED_BYTES]);
+bool traceparent_unpack(const uint8_t packed[TRACEPARENT_PACKED_BYTES],
+                        uint8_t text[TRACEPARENT_BYTES]);
 
 #endif

@@ -2,6 +2,7 @@
 #include "storage/log_entry.h"
 
 #include "base/check.h"
+#include "proto/traceparent.h"
 #include "proto/varint.h"
 #include "storage/store.h"
 
@@ -12,7 +13,7 @@
  * An expiry is written from the time on: some days instead of some decades, which is a byte or two
  * less for each message that is stored. */
 
-enum { FLAG_SERVICE = 1, FLAG_TAG = 2, FLAGS_ALL = 3, HEAD_BYTES = 2 };
+enum { FLAG_SERVICE = 1, FLAG_TAG = 2, FLAG_TRACED = 4, FLAGS_ALL = 7, HEAD_BYTES = 2 };
 
 static bool has_sender(enum log_entry_kind kind)
 {
@@ -32,6 +33,7 @@ static size_t body_size(const struct log_entry *entry)
         size += varint_size(entry->tag);
     if (has_sender(entry->kind))
         size += 1 + entry->sender.size;
+    size += entry->traceparent.size;
     return size + entry->receivers.size;
 }
 
@@ -50,9 +52,12 @@ uint8_t *log_entry_put(uint8_t *to, const struct log_entry *entry)
 {
     CHECK(entry->kind >= LOG_ENTRY_KEPT && entry->kind <= LOG_ENTRY_LOST);
     CHECK(entry->sender.size <= STORE_NAME_BYTES_MAX && entry->receiver_count > 0);
+    CHECK(entry->traceparent.size == 0 ||
+          (entry->kind == LOG_ENTRY_KEPT && entry->traceparent.size == TRACEPARENT_PACKED_BYTES));
     size_t size = body_size(entry);
     *to++ = (uint8_t)entry->kind;
-    *to++ = (uint8_t)((entry->from_service ? FLAG_SERVICE : 0) | (entry->tag != 0 ? FLAG_TAG : 0));
+    *to++ = (uint8_t)((entry->from_service ? FLAG_SERVICE : 0) | (entry->tag != 0 ? FLAG_TAG : 0) |
+                      (entry->traceparent.size != 0 ? FLAG_TRACED : 0));
     to = put_number(to, size);
     const uint8_t *body = to;
     to = put_number(to, entry->mid);
@@ -62,6 +67,7 @@ uint8_t *log_entry_put(uint8_t *to, const struct log_entry *entry)
         to = put_number(to, entry->expires_ms - entry->time_ms);
     if (entry->tag != 0)
         to = put_number(to, entry->tag);
+    to = bytes_put(to, entry->traceparent);
     if (has_sender(entry->kind)) {
         *to++ = (uint8_t)entry->sender.size;
         to = bytes_put(to, entry->sender);
@@ -120,6 +126,16 @@ static bool take_receivers(struct bytes *from, struct log_entry *entry)
     return true;
 }
 
+static bool take_traceparent(struct bytes *from, struct bytes *packed)
+{
+    uint8_t text[TRACEPARENT_BYTES];
+    if (from->size < TRACEPARENT_PACKED_BYTES || !traceparent_unpack(from->data, text))
+        return false;
+    *packed = (struct bytes){from->data, TRACEPARENT_PACKED_BYTES};
+    *from = behind(*from, TRACEPARENT_PACKED_BYTES);
+    return true;
+}
+
 /* All of the body: of those that have no payload nothing is left. */
 static bool take_body(struct bytes body, unsigned flags, struct log_entry *entry)
 {
@@ -133,6 +149,9 @@ static bool take_body(struct bytes body, unsigned flags, struct log_entry *entry
         entry->expires_ms += entry->time_ms;
     }
     if (flags & FLAG_TAG && (!take_number(&body, &entry->tag) || entry->tag == 0))
+        return false;
+    if (flags & FLAG_TRACED &&
+        (entry->kind != LOG_ENTRY_KEPT || !take_traceparent(&body, &entry->traceparent)))
         return false;
     if (has_sender(entry->kind) && !take_name(&body, &entry->sender))
         return false;

@@ -6,18 +6,19 @@
  * one behind the other, with nothing between them.
  *
  *   1 byte   kind
- *   1 byte   flags: 1 from a service, 2 has a tag
+ *   1 byte   flags: 1 from a service, 2 has a tag, 4 has a traceparent
  *   varint   bytes that follow
  *   varint   mid
  *   varint   time                      not in DONE
  *   varint   expiry, from the time on  KEPT
  *   varint   tag                       if the flag says so
+ *   26 bytes traceparent               KEPT, if the flag says so: packed (proto/traceparent.h)
  *   run      sender                    KEPT, TAG: a byte that is its size, and the name
  *   varint   receivers, then a run for each
  *   rest     payload                   KEPT
  *
  * Numbers have their shortest form, so there is one way to write an entry. The checksum over all of
- * a value is the store's.
+ * a value is the store's. A flag that is not known here is damage: whoever wrote it knows more.
  *
  * Pure functions: any thread, no allocation, never block. */
 
@@ -40,10 +41,11 @@ struct log_entry {
     enum log_entry_kind kind;
     bool from_service;
     uint64_t mid;
-    uint64_t time_ms;    /* Unix, as the next */
-    uint64_t expires_ms; /* any, but times that lie before time_ms cost more bytes */
-    uint64_t tag;        /* 0: none */
-    struct bytes sender; /* STORE_NAME_BYTES_MAX at most */
+    uint64_t time_ms;         /* Unix, as the next */
+    uint64_t expires_ms;      /* any, but times that lie before time_ms cost more bytes */
+    uint64_t tag;             /* 0: none */
+    struct bytes traceparent; /* packed, and valid; empty: none */
+    struct bytes sender;      /* STORE_NAME_BYTES_MAX at most */
     struct bytes payload;
     uint32_t receiver_count; /* at least 1 */
     struct bytes receivers;  /* so many runs: a byte that is its size, and a name that is not empty
@@ -55,7 +57,7 @@ struct log_entry {
 size_t log_entry_size(const struct log_entry *entry);
 uint8_t *log_entry_put(uint8_t *to, const struct log_entry *entry);
 
-enum { LOG_ENTRY_HEAD_BYTES_MAX = 128 };
+enum { LOG_ENTRY_HEAD_BYTES_MAX = 160 };
 
 /* The first one of *rest, which then is what stands behind it. The runs lie there. False: nothing
  * is left (rest->size is 0), or it is no entry, and *rest is as it was. Trusts nothing. */

@@ -84,13 +84,30 @@ static void its_id_is_the_one_of_the_trace(void **state)
     assert_false(trace_id_valid((struct bytes){0}));
 }
 
+/* All that is valid comes back; digits that are none say so. */
+static void it_is_packed(void **state)
+{
+    static const char *const good[] = {GOOD,
+                                       "fe-0123456789abcdeffedcba9876543210-f0e1d2c3b4a59687-ff",
+                                       "00-00000000000000000000000000000001-1000000000000000-00"};
+    uint8_t packed[TRACEPARENT_PACKED_BYTES], text[TRACEPARENT_BYTES];
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        traceparent_pack(bytes_of_text(good[i]), packed);
+        assert_true(traceparent_unpack(packed, text));
+        assert_memory_equal(text, good[i], sizeof(text));
+    }
+    memset(packed, 0, sizeof(packed));
+    assert_false(traceparent_unpack(packed, text)); /* no ids */
+    memset(packed, 0xff, sizeof(packed));
+    assert_false(traceparent_unpack(packed, text)); /* version ff */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_is_one),
-        cmocka_unit_test(it_is_none),
-        cmocka_unit_test(each_byte_counts),
-        cmocka_unit_test(its_id_is_the_one_of_the_trace),
+        cmocka_unit_test(it_is_one),        cmocka_unit_test(it_is_none),
+        cmocka_unit_test(each_byte_counts), cmocka_unit_test(its_id_is_the_one_of_the_trace),
+        cmocka_unit_test(it_is_packed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

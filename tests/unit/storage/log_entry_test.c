@@ -8,10 +8,13 @@
 
 #include <cmocka.h>
 
+#include "proto/traceparent.h"
 #include "storage/log_entry.h"
 #include "storage/store.h"
 
 /* Entries of the log: what is put comes back, and bytes that putting does not give are refused. */
+
+#define TRACEPARENT "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 static struct log_entry kept(void)
 {
@@ -35,6 +38,7 @@ static void assert_same(const struct log_entry *a, const struct log_entry *b)
     assert_int_equal(a->time_ms, b->time_ms);
     assert_int_equal(a->expires_ms, b->expires_ms);
     assert_int_equal(a->tag, b->tag);
+    assert_true(bytes_equal(a->traceparent, b->traceparent));
     assert_true(bytes_equal(a->sender, b->sender));
     assert_true(bytes_equal(a->payload, b->payload));
     assert_int_equal(a->receiver_count, b->receiver_count);
@@ -76,7 +80,8 @@ static void what_is_put_comes_back(void **state)
     (void)state;
     static char name[STORE_NAME_BYTES_MAX + 1];
     static uint8_t receiver[STORE_NAME_BYTES_MAX + 1] = {STORE_NAME_BYTES_MAX};
-    static uint8_t payload[70000];
+    static uint8_t payload[70000], trace[TRACEPARENT_PACKED_BYTES];
+    traceparent_pack(bytes_of_text(TRACEPARENT), trace);
     memset(name, 'n', STORE_NAME_BYTES_MAX);
     memset(receiver + 1, 'r', STORE_NAME_BYTES_MAX);
     struct log_entry full = {
@@ -86,6 +91,7 @@ static void what_is_put_comes_back(void **state)
         .time_ms = UINT64_MAX,
         .expires_ms = UINT64_MAX - 1,
         .tag = UINT64_MAX,
+        .traceparent = {trace, sizeof(trace)},
         .sender = bytes_of_text(name),
         .payload = {payload, sizeof(payload)},
         .receiver_count = 1,
@@ -136,18 +142,6 @@ static void receivers_one_by_one(void **state)
     assert_false(log_receiver_next(&receivers, &name));
 }
 
-/* A message of 128 bytes costs some 40 more: the figure of docs/performance.md rests on it. */
-static void it_is_small(void **state)
-{
-    (void)state;
-    static uint8_t payload[128];
-    struct log_entry entry = kept();
-    entry.sender = bytes_of_text("player-1234");
-    entry.receivers = bytes_of_text("\013player-5678");
-    entry.payload = (struct bytes){payload, sizeof(payload)};
-    assert_in_range(log_entry_size(&entry), 128 + 30, 128 + 48);
-}
-
 static bool is_refused(const uint8_t *data, size_t size)
 {
     uint8_t *exact = malloc(size > 0 ? size : 1); /* a read beyond the end is seen */
@@ -163,13 +157,68 @@ static bool is_refused(const uint8_t *data, size_t size)
     return refused;
 }
 
+/* What a program wrote that knew of no traceparent is read as ever, and written again the same. */
+static void what_is_older_is_read(void **state)
+{
+    (void)state;
+    static const uint8_t older[] = {1,   2,   16,  9, 5, 7,   0xac, 0x02, 4,  'a',
+                                    'n', 'n', 'a', 1, 3, 'b', 'o',  'b',  '!'};
+    struct bytes rest = {older, sizeof(older)};
+    struct log_entry entry;
+    assert_true(log_entry_read(&rest, &entry));
+    assert_int_equal(rest.size, 0);
+    assert_int_equal(entry.traceparent.size, 0);
+    assert_int_equal(entry.tag, 300);
+    assert_int_equal(entry.payload.size, 1);
+    struct bytes again = put(&entry, 1);
+    assert_int_equal(again.size, sizeof(older));
+    assert_memory_equal(again.data, older, sizeof(older));
+    free((void *)again.data);
+}
+
+/* Of other kinds none, and none that is none. */
+static void a_traceparent_that_cannot_be(void **state)
+{
+    (void)state;
+    struct log_entry entry = kept(), got;
+    uint8_t trace[TRACEPARENT_PACKED_BYTES] = {0};
+    entry.traceparent = (struct bytes){trace, sizeof(trace)};
+    struct bytes none = put(&entry, 1), rest = none;
+    assert_false(log_entry_read(&rest, &got));
+    free((void *)none.data);
+    traceparent_pack(bytes_of_text(TRACEPARENT), trace);
+    struct bytes good = put(&entry, 1);
+    rest = good;
+    assert_true(log_entry_read(&rest, &got));
+    for (int kind = LOG_ENTRY_DONE; kind <= LOG_ENTRY_LOST; kind++) {
+        ((uint8_t *)good.data)[0] = (uint8_t)kind;
+        assert_true(is_refused(good.data, good.size));
+    }
+    free((void *)good.data);
+}
+
+/* A message of 128 bytes costs some 40 more: the figure of docs/performance.md rests on it. */
+static void it_is_small(void **state)
+{
+    (void)state;
+    static uint8_t payload[128];
+    struct log_entry entry = kept();
+    entry.sender = bytes_of_text("player-1234");
+    entry.receivers = bytes_of_text("\013player-5678");
+    entry.payload = (struct bytes){payload, sizeof(payload)};
+    assert_in_range(log_entry_size(&entry), 128 + 30, 128 + 48);
+}
+
 /* Cut anywhere, and with any byte replaced by any other: it is refused, or it is just what putting
  * it again writes. */
 static void hostile_bytes(void **state)
 {
     (void)state;
     struct log_entry entry = kept();
+    uint8_t trace[TRACEPARENT_PACKED_BYTES];
+    traceparent_pack(bytes_of_text(TRACEPARENT), trace);
     entry.tag = 300;
+    entry.traceparent = (struct bytes){trace, sizeof(trace)};
     entry.receiver_count = 2;
     entry.receivers = bytes_of_text("\003bob\004cleo");
     struct bytes good = put(&entry, 1);
@@ -205,7 +254,8 @@ static void what_putting_never_gives(void **state)
     } wrong[] = {
         {"no such kind", 8, {5, 0, 4, 9, 1, 1, 'b', 0}},
         {"kind 0", 8, {0, 0, 4, 9, 1, 1, 'b', 0}},
-        {"no such flag", 7, {2, 4, 4, 9, 1, 1, 'b'}},
+        {"no such flag", 7, {2, 8, 4, 9, 1, 1, 'b'}},
+        {"a traceparent that is not there", 7, {2, 4, 4, 9, 1, 1, 'b'}},
         {"something behind the receiver", 8, {2, 0, 5, 9, 1, 1, 'b', 0}},
         {"no receiver", 5, {2, 0, 2, 9, 0}},
         {"a receiver without a name", 6, {2, 0, 3, 9, 1, 0}},
@@ -233,6 +283,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_put_comes_back),
+        cmocka_unit_test(what_is_older_is_read),
+        cmocka_unit_test(a_traceparent_that_cannot_be),
         cmocka_unit_test(receivers_one_by_one),
         cmocka_unit_test(it_is_small),
         cmocka_unit_test(hostile_bytes),
