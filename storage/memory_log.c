@@ -71,19 +71,21 @@ static struct memory_log_change *pend(struct memory_log *log, uint64_t number)
     return change;
 }
 
-static bool has_room(const struct memory_log *log, struct lock *lock, size_t size)
+static bool has_room(const struct memory_log *log, struct lock *lock, size_t size, bool spares)
 {
+    enum { SPARED = 8 };
     lock_take(lock);
     uint64_t used = log->bytes + log->pending_bytes;
-    bool fits = used <= log->bytes_max && size <= log->bytes_max - used;
+    uint64_t max = log->bytes_max - (spares ? log->bytes_max / SPARED : 0);
+    bool fits = used <= max && size <= max - used;
     lock_give(lock);
     return fits;
 }
 
-int memory_log_append(struct memory_log *log, struct lock *lock, struct bytes value,
+int memory_log_append(struct memory_log *log, struct lock *lock, struct bytes value, bool spares,
                       uint64_t *number)
 {
-    if (!has_room(log, lock, value.size))
+    if (!has_room(log, lock, value.size, spares))
         return 0;
     if (reserve(log, lock) < 0)
         return -ENOMEM;

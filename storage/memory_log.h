@@ -31,7 +31,7 @@ void memory_log_init(struct memory_log *log);
 void memory_log_fini(struct memory_log *log); /* nothing is pending */
 
 /* 1, 0 or -ENOMEM, as store_append_log; 0 or -ENOMEM. */
-int memory_log_append(struct memory_log *log, struct lock *lock, struct bytes value,
+int memory_log_append(struct memory_log *log, struct lock *lock, struct bytes value, bool spares,
                       uint64_t *number);
 int memory_log_drop(struct memory_log *log, uint64_t number);
 

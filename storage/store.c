@@ -164,14 +164,24 @@ int store_append_history(struct store *store, enum history_ring ring,
     return result < 0 ? write_done(store, result) : result;
 }
 
-int store_append_log(struct store *store, struct bytes value, uint64_t *number)
+static int append_log(struct store *store, struct bytes value, bool spares, uint64_t *number)
 {
     int result = write_check(store);
     if (result < 0)
         return result;
     bool is_usable = value.size > 0 && value.size <= STORE_LOG_VALUE_BYTES_MAX;
-    result = is_usable ? store->ops->append_log(store, value, number) : -EINVAL;
+    result = is_usable ? store->ops->append_log(store, value, spares, number) : -EINVAL;
     return result < 0 ? write_done(store, result) : result;
+}
+
+int store_append_log(struct store *store, struct bytes value, uint64_t *number)
+{
+    return append_log(store, value, false, number);
+}
+
+int store_append_log_sparing(struct store *store, struct bytes value, uint64_t *number)
+{
+    return append_log(store, value, true, number);
 }
 
 int store_drop_log(struct store *store, uint64_t number)

@@ -263,6 +263,10 @@ int store_append_history(struct store *store, enum history_ring ring,
 int store_append_log(struct store *store, struct bytes value, uint64_t *number);
 int store_drop_log(struct store *store, uint64_t number);
 
+/* The same as the former, but an eighth of the log's part is left to that: what makes room in a log
+ * needs some, and a log without would never be less full. */
+int store_append_log_sparing(struct store *store, struct bytes value, uint64_t *number);
+
 /* The saved inboxes are written by an orderly stop and dropped by the start that has read them.
  * Messages are put in order of seq. Dropping takes no space of its own. What is put copies its
  * bytes; a second put under the same user or seq replaces the first. */

@@ -548,10 +548,10 @@ static int memory_append_history(struct store *base, enum history_ring ring,
     return 1;
 }
 
-static int memory_append_log(struct store *base, struct bytes value, uint64_t *number)
+static int memory_append_log(struct store *base, struct bytes value, bool spares, uint64_t *number)
 {
     struct memory_store *store = memory_of(base);
-    return memory_log_append(&store->log, &store->mutex, value, number);
+    return memory_log_append(&store->log, &store->mutex, value, spares, number);
 }
 
 static int memory_drop_log(struct store *base, uint64_t number)

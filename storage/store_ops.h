@@ -30,7 +30,7 @@ struct store_ops {
     int (*append_event)(struct store *store, struct presence_event *event);
     int (*append_history)(struct store *store, enum history_ring ring,
                           const struct history_record *record);
-    int (*append_log)(struct store *store, struct bytes value, uint64_t *number);
+    int (*append_log)(struct store *store, struct bytes value, bool spares, uint64_t *number);
     int (*drop_log)(struct store *store, uint64_t number);
     int (*put_inbox)(struct store *store, const char *user, const struct saved_inbox *inbox);
     int (*put_message)(struct store *store, const char *user, const struct saved_message *message);

@@ -34,12 +34,12 @@ void stored_count(const struct stored *stored, enum metric_id metric, uint64_t n
         metrics_add(stored->options.metrics, stored->options.block, metric, n);
 }
 
-/* Two of the largest that share share a page. */
+/* Two of the largest that share share a page, and what is left of a page is nobody's. */
 uint64_t stored_room_of(uint64_t value_bytes)
 {
     uint64_t bytes = value_bytes + VALUE_HEAD_BYTES;
     return value_bytes <= STORE_LOG_VALUE_BYTES
-               ? bytes
+               ? PAGE_BYTES / (PAGE_BYTES / bytes)
                : (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 

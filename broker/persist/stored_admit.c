@@ -12,7 +12,9 @@
  * Rates are kept by the name of the sender, in tables that forget who has spent least
  * (actors/spent.h). They are spent by what is stored and not by what is refused otherwise. */
 
-enum { HOUR_S = 3600, FULL_TOLD = 80, FULL_OVER = 70, ALL = 100 };
+enum { HOUR_S = 3600, FULL_TOLD = 80, FULL_OVER = 70, ALL = 100, TOLD_AGAIN_MS = 60000 };
+
+static const char MAP[] = "store.map_bytes";
 
 static bool rate_allows(struct spent *spent, struct bytes sender, uint64_t limit,
                         uint64_t period_us, uint64_t now_ms, bool spend)
@@ -61,18 +63,35 @@ static bool user_has_room(struct stored *stored, uint64_t key,
            bytes + message->payload_size <= inbox_stored_bytes(limits);
 }
 
-static bool all_have_room(const struct stored *stored, uint64_t entry_bytes)
+/* The option that says no; NULL: there is room. */
+static const char *total_refuses(const struct stored *stored, uint64_t entry_bytes)
 {
     const struct limits *limits = stored->options.limits;
     const struct index *index = &stored->index;
-    return index->messages + stored->plan.messages < inbox_stored_total(limits) &&
-           index->live_bytes + stored->plan.bytes + entry_bytes <= inbox_stored_total_bytes(limits);
+    if (index->messages + stored->plan.messages >= inbox_stored_total(limits))
+        return "inbox.stored_total";
+    if (index->live_bytes + stored->plan.bytes + entry_bytes > inbox_stored_total_bytes(limits))
+        return "inbox.stored_total_bytes";
+    return NULL;
 }
 
 static bool log_has_room(const struct stored *stored, uint64_t entry_bytes)
 {
     uint64_t max = stored_room_max(stored);
     return stored->log_room + stored_room_of(stored->plan.bytes + entry_bytes) <= max - max / 8;
+}
+
+static void no_room(struct stored *stored, const char *limit, bool map_is_full)
+{
+    stored->refusing = limit;
+    stored->refused_ms = stored->plan.now_ms;
+    stored->map_is_full = map_is_full;
+}
+
+void stored_no_room(struct stored *stored)
+{
+    stored_count(stored, METRIC_stored_refused_map, 1);
+    no_room(stored, MAP, true);
 }
 
 static uint16_t refuse(const struct stored *stored, enum metric_id metric, uint16_t code)
@@ -93,10 +112,15 @@ static uint16_t judge(struct stored *stored, uint64_t key, bool away,
         if (!user_has_room(stored, key, message, so_far))
             return refuse(stored, METRIC_stored_refused_user, USHER__V1__ERROR__CODE__INBOX_FULL);
     }
-    if (!all_have_room(stored, so_far->entry_bytes))
+    const char *refusing = total_refuses(stored, so_far->entry_bytes + so_far->name_bytes);
+    if (refusing != NULL) {
+        no_room(stored, refusing, false);
         return refuse(stored, METRIC_stored_refused_total, USHER__V1__ERROR__CODE__INBOX_FULL);
-    if (!log_has_room(stored, so_far->entry_bytes))
+    }
+    if (!log_has_room(stored, so_far->entry_bytes + so_far->name_bytes)) {
+        no_room(stored, MAP, false);
         return refuse(stored, METRIC_stored_refused_map, USHER__V1__ERROR__CODE__INBOX_FULL);
+    }
     return 0;
 }
 
@@ -113,7 +137,7 @@ uint16_t stored_admit(struct stored *stored, uint64_t key, bool away,
     so_far->service_count += message->from_service;
     so_far->service_bytes += message->from_service ? message->payload_size : 0;
     stored->plan.messages++;
-    stored->plan.bytes += so_far->entry_bytes + RECEIVER_BYTES;
+    stored->plan.bytes += so_far->entry_bytes + so_far->name_bytes;
     return 0;
 }
 
@@ -124,7 +148,9 @@ static uint32_t percent_of(uint64_t part, uint64_t whole)
     return whole == 0 ? 0 : (uint32_t)(part >= whole ? ALL : part * ALL / whole);
 }
 
-/* Of the fullest, whose option is *limit. */
+/* Of the fullest, whose option is *limit. One that is nearly full and has no room for the last that
+ * came is full, for a minute; and the map is when the store says so, since sessions may have what
+ * is missing. */
 static uint32_t fullest(const struct stored *stored, const char **limit)
 {
     const struct limits *limits = stored->options.limits;
@@ -136,13 +162,18 @@ static uint32_t fullest(const struct stored *stored, const char **limit)
         {"inbox.stored_total", percent_of(stored->index.messages, inbox_stored_total(limits))},
         {"inbox.stored_total_bytes",
          percent_of(stored->index.live_bytes, inbox_stored_total_bytes(limits))},
-        {"store.map_bytes", percent_of(stored->log_room, room_max - room_max / 8)},
+        {MAP, percent_of(stored->log_room, room_max - room_max / 8)},
     };
     unsigned most = 0;
     for (unsigned i = 1; i < sizeof(rooms) / sizeof(*rooms); i++)
         most = rooms[i].percent > rooms[most].percent ? i : most;
     *limit = rooms[most].limit;
-    return rooms[most].percent;
+    bool refuses = stored->refusing != NULL &&
+                   env_monotonic_ms(stored->options.env) - stored->refused_ms < TOLD_AGAIN_MS;
+    if (!refuses || (rooms[most].percent < FULL_TOLD && !stored->map_is_full))
+        return rooms[most].percent;
+    *limit = stored->refusing;
+    return ALL;
 }
 
 struct stored_look stored_look(struct stored *stored)
@@ -164,8 +195,12 @@ void stored_tell_full(struct stored *stored)
     unsigned percent = fullest(stored, &limit);
     lock_give(&stored->lock);
     unsigned mark = percent >= ALL ? ALL : percent >= FULL_TOLD ? FULL_TOLD : 0;
-    if (mark > stored->told_full)
+    uint64_t now_ms = env_monotonic_ms(stored->options.env);
+    if (mark > stored->told_full) {
         LOG(stored->options.log, STORED_FULL, LOG_U("percent", percent), LOG_S("limit", limit));
-    if (mark > stored->told_full || percent < FULL_OVER)
         stored->told_full = mark;
+        stored->told_ms = now_ms;
+    } else if (percent < FULL_OVER && now_ms - stored->told_ms >= TOLD_AGAIN_MS) {
+        stored->told_full = mark; /* not for each that just fits, and does not again */
+    }
 }

@@ -10,14 +10,19 @@
  * A transaction cleans CLEAN_BYTES of old values, or four times what it takes in where that is
  * more: two thirds of them are dead when the spare is three, so it frees more than comes, whatever
  * comes, and the log cannot outgrow it; in a map that is nearly full of what lives, less is dead,
- * and what comes is refused before the room for cleaning is taken (stored_admit.c).
+ * and what comes is refused before the room for cleaning is taken (stored_admit.c, and the store,
+ * which knows its pages). If what lives of all that was read finds no room nevertheless, the oldest
+ * values are dropped of which it did, and there is more room for the next transaction.
  *
  * Since the oldest go first, what is said by an entry about those before it (DONE) is said of
  * nothing when it becomes the oldest, and is dropped. What has to outlive its message is its tag,
  * for ten minutes, and that something was lost, until its receiver has been told: they get entries
  * of their own when the entry of the message goes. */
 
-enum { TIMES_WHAT_COMES = 4 };
+enum {
+    TIMES_WHAT_COMES = 4,
+    PART_AT_ONCE = 16, /* of a small log: what is written again must find room */
+};
 
 static uint64_t living(const struct stored *stored)
 {
@@ -79,7 +84,7 @@ static struct moving *add_moving(const struct source *source, enum log_entry_kin
     moving->old_offset = source->offset;
     moving->names_at = plan->names.size;
     if (kind != LOG_ENTRY_KEPT)
-        moving->entry.payload = (struct bytes){0};
+        moving->entry.payload = moving->entry.traceparent = (struct bytes){0};
     return moving;
 }
 
@@ -117,8 +122,7 @@ static bool tag_lives(const struct source *source, struct bytes receiver)
     if (entry->tag == 0)
         return false;
     const struct tag *tag = tag_find(
-        stored, stored_tag_key(stored, entry->from_service, entry->sender, receiver, entry->tag),
-        stored->plan.now_s);
+        stored, stored_tag_key(stored, entry->from_service, entry->sender, receiver, entry->tag));
     return tag != NULL && !tag->unproven && tag->mid == entry->mid;
 }
 
@@ -205,8 +209,9 @@ static void look_at_value(struct stored *stored, const struct old_value *value)
 void clean_plan(struct stored *stored)
 {
     struct plan *plan = &stored->plan;
-    struct reading reading = {plan, stored->clean_bytes};
-    if (!clean_is_due(stored) || stored->doubtful)
+    uint64_t part = stored_room_max(stored) / PART_AT_ONCE;
+    struct reading reading = {plan, stored->clean_bytes < part ? stored->clean_bytes : part};
+    if (!clean_is_due(stored))
         return;
     if (plan->bytes * TIMES_WHAT_COMES > reading.budget)
         reading.budget = plan->bytes * TIMES_WHAT_COMES;
@@ -224,8 +229,9 @@ static void move_tag(struct stored *stored, const struct log_entry *entry, struc
                      uint16_t bytes)
 {
     uint64_t key = stored_tag_key(stored, entry->from_service, entry->sender, receiver, entry->tag);
-    if (bank_find(&stored->index.tags, key) != NULL)
-        tag_set(stored, key, entry->mid, entry->time_ms, bytes);
+    struct tag *tag = bank_find(&stored->index.tags, key);
+    if (tag != NULL && tag->mid == entry->mid)
+        tag_place(stored, tag, bytes);
 }
 
 static void apply_moving(struct stored *stored, const struct moving *moving)
@@ -236,7 +242,7 @@ static void apply_moving(struct stored *stored, const struct moving *moving)
     while (log_receiver_next(&receivers, &receiver)) {
         uint64_t key = stored_key(stored, receiver);
         if (entry->kind == LOG_ENTRY_KEPT)
-            index_move(stored, key, entry->mid, moving);
+            index_move(stored, key, receiver, moving);
         else if (entry->kind == LOG_ENTRY_LOST)
             index_place_loss(stored, key, entry->mid, moving->number, bytes);
         else
@@ -266,7 +272,7 @@ void clean_apply(struct stored *stored)
     for (uint32_t i = 0; i < plan->moving.count; i++)
         if (plan->moving.items[i].number != 0)
             apply_moving(stored, &plan->moving.items[i]);
-    for (uint32_t i = 0; plan->dropped && i < plan->values.count; i++)
+    for (uint32_t i = 0; i < plan->dropped; i++)
         if (plan->values.items[i].damaged)
             stored_damaged(stored, plan->values.items[i].number);
     stored_count(stored, METRIC_log_cleaned_bytes, plan->moved_bytes);

@@ -10,7 +10,8 @@
  * two of 2^64 are not met by chance, nor by somebody who tries.
  *
  * An entry for several receivers lives as long as one of them has not had it; a row for each such
- * entry counts them, so that what lives is known to the byte, but for the sizes of names.
+ * entry counts them. So what lives is known, to some bytes for each message, with names and all:
+ * who believed less to live than does would clean without end, since no cleaning makes less of it.
  *
  * Expiry takes messages out of the index and writes nothing: the entry itself says when it ends, so
  * a start comes to the same result. Only when the entry is cleaned away it has to be written that
@@ -24,27 +25,39 @@ uint64_t share_key(uint64_t number, uint32_t offset)
     return number << 16 | offset;
 }
 
-/* The message counts where it is now. */
-static void enter(struct index *index, const struct place *place)
+unsigned place_head(bool shared, uint64_t bytes, uint64_t payload, uint64_t name)
 {
-    if (!place->shared) {
-        index->live_bytes += place->size + ENTRY_BYTES;
+    uint64_t own = 1 + name + (shared ? 0 : bytes - payload);
+    uint64_t units = (own + HEAD_UNIT - 1) / HEAD_UNIT;
+    return units < HEAD_MAX ? (unsigned)units : HEAD_MAX;
+}
+
+/* Of the place alone, without a share. */
+static uint64_t own_bytes(const struct place *place)
+{
+    return HEAD_UNIT * (uint64_t)place->head + (place->shared ? 0 : place->size);
+}
+
+/* The message counts where it is now; `bytes` are the entry's without its receivers. */
+static void enter(struct index *index, const struct place *place, uint32_t bytes)
+{
+    index->live_bytes += own_bytes(place);
+    if (!place->shared)
         return;
-    }
     struct share *share = bank_take(&index->shares, share_key(place->number, place->offset));
-    if (share->live++ == 0)
-        index->live_bytes += place->size + ENTRY_BYTES;
-    share->size = place->size;
-    index->live_bytes += RECEIVER_BYTES;
+    if (share->live++ > 0)
+        return;
+    share->bytes = bytes;
+    index->live_bytes += bytes;
 }
 
 static void leave(struct index *index, const struct place *place)
 {
-    uint64_t bytes = place->size + ENTRY_BYTES;
+    uint64_t bytes = own_bytes(place);
     if (place->shared) {
         struct share *share = bank_find(&index->shares, share_key(place->number, place->offset));
         CHECK(share != NULL && share->live > 0);
-        bytes = RECEIVER_BYTES + (share->live == 1 ? bytes : 0);
+        bytes += share->live == 1 ? share->bytes : 0;
         if (--share->live == 0)
             bank_remove(&index->shares, share);
     }
@@ -127,7 +140,7 @@ static void count_in_box(struct box *box, const struct place *place, bool comes)
     box->bytes += place->service ? 0 : size;
 }
 
-void index_add(struct stored *stored, uint64_t key, const struct place *place)
+void index_add(struct stored *stored, uint64_t key, const struct place *place, uint32_t bytes)
 {
     CHECK(lock_held(&stored->lock));
     struct box *box = bank_take(&stored->index.boxes, key);
@@ -140,7 +153,7 @@ void index_add(struct stored *stored, uint64_t key, const struct place *place)
     box->count++;
     count_in_box(box, place, true);
     stored->index.messages++;
-    enter(&stored->index, place);
+    enter(&stored->index, place, bytes);
 }
 
 static void took(struct stored *stored, struct box *box, const struct place *place)
@@ -188,16 +201,19 @@ uint32_t index_done(struct stored *stored, uint64_t key, uint64_t mid)
     return count;
 }
 
-void index_move(struct stored *stored, uint64_t key, uint64_t mid, const struct moving *moving)
+void index_move(struct stored *stored, uint64_t key, struct bytes name, const struct moving *moving)
 {
-    struct place *place = index_place(stored, key, mid);
+    const struct log_entry *entry = &moving->entry;
+    uint64_t bytes = log_entry_size(entry) - entry->receivers.size;
+    struct place *place = index_place(stored, key, entry->mid);
     if (place == NULL || place->number != moving->old_number || place->offset != moving->old_offset)
         return; /* done with, or expired, meanwhile */
     leave(&stored->index, place);
     place->number = moving->number;
-    place->offset = moving->offset & 0xFFFF;
-    place->shared = moving->entry.receiver_count > 1;
-    enter(&stored->index, place);
+    place->offset = moving->offset & OFFSET_MAX;
+    place->shared = entry->receiver_count > 1;
+    place->head = place_head(place->shared, bytes, entry->payload.size, name.size) & HEAD_MAX;
+    enter(&stored->index, place, (uint32_t)bytes);
 }
 
 /* --- what is lost ----------------------------------------------------------------------------- */

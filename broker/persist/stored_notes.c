@@ -11,7 +11,9 @@
  *
  * It is bounded by the number of users; one more is not taken. What he has processed then comes
  * again when he logs in next, as after a crash, and his client knows it by its mid; his next note
- * says it too. A note goes back when its transaction fails.
+ * says it too. What is to be dropped, or was lost, nobody would say again: it is taken always, and
+ * there are no more such than users who have something stored. A note goes back when its
+ * transaction fails.
  *
  * A note that could not be written because the log is too full is done in memory all the same: what
  * it speaks of is dead then, the cleaning takes it away, and it makes the room that was missing. */
@@ -22,7 +24,8 @@ static bool make_note(struct stored *stored, const char *user, const struct note
     uint64_t key = stored_key(stored, bytes_of_text(user));
     lock_take(&stored->notes_lock);
     struct note *present = bank_find(notes, key);
-    if (present == NULL && notes->count < DONES_MAX) {
+    bool must = note->drop_mid != 0 || note->lost_mid != 0;
+    if (present == NULL && (must || notes->count < DONES_MAX)) {
         if (notes->count == 0)
             stored->notes_since_ms = env_monotonic_ms(stored->options.env);
         present = bank_take(notes, key);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "actors/push.h"
+#include "client.pb-c.h"
 #include "persist/stored_private.h"
 
 /* What goes into the next transaction: each message is judged and gets its mid, in the order of the
@@ -56,8 +57,7 @@ static void join(struct plan *plan, struct coming *coming, uint32_t keep, size_t
 /* True: its tag has been seen, and it is that one. */
 static bool is_repeated(struct stored *stored, struct keep *keep)
 {
-    struct tag *tag =
-        keep->tag_key != 0 ? tag_find(stored, keep->tag_key, stored->plan.now_s) : NULL;
+    struct tag *tag = keep->tag_key != 0 ? tag_find(stored, keep->tag_key) : NULL;
     if (tag == NULL)
         return false;
     keep->message->mid = tag->mid;
@@ -70,8 +70,8 @@ static void remember_tag(struct stored *stored, const struct keep *keep, uint64_
 {
     if (keep->tag_key == 0)
         return;
-    tag_set(stored, keep->tag_key, mid, keep->message->time_ms, 0);
-    struct tag *tag = bank_find(&stored->index.tags, keep->tag_key);
+    uint32_t until_s = tag_until_s(stored->plan.now_ms, 0);
+    struct tag *tag = tag_set(stored, keep->tag_key, mid, until_s);
     tag->unproven = (keep->entry + 1) & 0x3FFFFF;
 }
 
@@ -91,7 +91,10 @@ static void plan_message(struct stored *stored, const struct change *change, uin
         return;
     }
     struct coming *coming = sharer(plan, message, *above);
-    so_far->entry_bytes = coming != NULL ? 0 : message->payload_size + ENTRY_BYTES;
+    so_far->entry_bytes = coming != NULL ? 0
+                                         : ENTRY_BYTES + sender.size + message->payload_size +
+                                               (message->traced ? TRACEPARENT_PACKED_BYTES : 0);
+    so_far->name_bytes = 1 + user.size;
     message->refusal = stored_admit(stored, key, change->away, message, so_far);
     if (message->refusal != 0)
         return;
@@ -119,18 +122,31 @@ static void plan_change(struct stored *stored, struct change *change)
     }
 }
 
+static bool has_any(struct stored *stored, const char *user)
+{
+    uint64_t key = stored_key(stored, bytes_of_text(user));
+    lock_take(&stored->lock);
+    bool any = index_box(stored, key) != NULL || bank_find(&stored->index.losses, key) != NULL;
+    lock_give(&stored->lock);
+    return any;
+}
+
 static void note_sessions(struct stored *stored, const struct change *sessions)
 {
     for (; sessions != NULL; sessions = sessions->next)
         if ((sessions->kind == CHANGE_ATTACH || sessions->kind == CHANGE_RESUME) &&
-            sessions->last_mid != 0)
+            sessions->last_mid != 0 && has_any(stored, sessions->event.user))
             stored_done(stored, sessions->event.user, sessions->last_mid);
 }
 
-/* A commit has failed: the store says what became of it. */
+/* A commit has failed. A transaction that begins makes sure that nothing of it remains; then the
+ * store says what it has. */
 static void look_again(struct stored *stored)
 {
     struct store_position position;
+    if (store_begin(stored->options.store) != 0)
+        return;
+    store_abort(stored->options.store);
     if (store_position(stored->options.store, &position) != 0)
         return; /* nothing will be written */
     if (position.log_last == stored->log_last && position.log_values == stored->log_values)
@@ -142,6 +158,33 @@ static void look_again(struct stored *stored)
 static bool is_empty(const struct plan *plan)
 {
     return plan->keeps.count == 0 && plan->notes.count == 0 && plan->values.count == 0;
+}
+
+/* It is not known what the log has: nothing is promised on top of it, and sessions do not wait. */
+static void refuse_all(struct stored *stored)
+{
+    uint64_t count = 0;
+    for (struct change *change = stored->plan.stores; change != NULL; change = change->next)
+        for (struct message *next = (struct message *)change->stored; next != NULL;
+             next = next->next) {
+            struct deliver_message *message = (struct deliver_message *)next;
+            message->repeated = false;
+            message->refusal = USHER__V1__ERROR__CODE__UNAVAILABLE;
+            count++;
+        }
+    stored_count(stored, METRIC_stored_refused_store, count);
+}
+
+static void plan_all(struct stored *stored)
+{
+    lock_take(&stored->lock);
+    stored->settling = true;
+    index_sweep(stored, stored->plan.now_s);
+    tags_sweep(stored);
+    for (struct change *change = stored->plan.stores; change != NULL; change = change->next)
+        plan_change(stored, change);
+    lock_give(&stored->lock);
+    clean_plan(stored);
 }
 
 bool stored_plan(struct stored *stored, const struct change *sessions, struct change *stores)
@@ -156,16 +199,15 @@ bool stored_plan(struct stored *stored, const struct change *sessions, struct ch
     if (stored->doubtful)
         look_again(stored);
     note_sessions(stored, sessions);
-    notes_take(stored);
-    lock_take(&stored->lock);
-    stored->settling = true;
-    index_sweep(stored, plan->now_s);
-    tags_sweep(stored, plan->now_s);
-    for (; stores != NULL; stores = stores->next)
-        plan_change(stored, stores);
-    lock_give(&stored->lock);
-    clean_plan(stored);
-    if (is_empty(plan))
-        plan_over(stored);
-    return plan->open;
+    if (stored->doubtful) {
+        refuse_all(stored);
+    } else {
+        notes_take(stored);
+        plan_all(stored);
+    }
+    if (!is_empty(plan))
+        return true;
+    plan_over(stored);
+    stored_tell_full(stored);
+    return false;
 }

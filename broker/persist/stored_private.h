@@ -19,8 +19,10 @@ enum {
     CLEAN_FLOOR_BYTES = 64 * 1024, /* a log that is smaller is as clean as it need be */
     DONES_MAX = 65536,             /* users */
     DONES_SOON = 4096,
-    ENTRY_BYTES = 48,    /* that an entry takes beside its payload, about */
-    RECEIVER_BYTES = 16, /* and each further receiver */
+    ENTRY_BYTES = 40,  /* that an entry takes beside payload and names, about */
+    OFFSET_MAX = 2047, /* in a value: what begins behind STORE_LOG_VALUE_BYTES has one of its own */
+    HEAD_UNIT = 8,
+    HEAD_MAX = 31,
 };
 
 /* --- the index -------------------------------------------------------------------------------- */
@@ -28,12 +30,17 @@ enum {
 /* Where a message of a receiver is. */
 struct place {
     uint64_t mid;
-    uint64_t number : 46, service : 1, shared : 1, offset : 16; /* of the value, and in it */
+    uint64_t number : 46, service : 1, shared : 1, offset : 11; /* of the value, and in it */
+    uint64_t head : 5; /* what it takes beside its payload, by HEAD_UNIT; of one that is shared,
+                        * beside the share */
     uint32_t expires_s;
     uint32_t size; /* of the payload */
 };
 
 _Static_assert(sizeof(struct place) == 24, "a message costs so much memory");
+_Static_assert(HEAD_MAX *HEAD_UNIT >= LOG_ENTRY_HEAD_BYTES_MAX + 1 + (int)STORE_NAME_BYTES_MAX &&
+                   OFFSET_MAX >= (int)STORE_LOG_VALUE_BYTES,
+               "what a place says of an entry");
 
 /* Of a user who has some, by the hash of his name. */
 struct box {
@@ -47,7 +54,7 @@ struct box {
 /* Of an entry with several receivers, by where it is. */
 struct share {
     uint64_t key;
-    uint32_t live, size;
+    uint32_t live, bytes; /* without the receivers */
 };
 
 /* Something of a user up to `mid` went before he had it, and he has not been told. */
@@ -64,7 +71,7 @@ struct lost {
 struct tag {
     uint64_t key;
     uint64_t mid;
-    uint32_t until_s;
+    uint32_t until_s;    /* monotonic */
     uint32_t bytes : 10; /* of its own entry; 0: that of the message says it */
     uint32_t
         unproven : 22; /* of the plan, its entry there and 1: it goes if the transaction does */
@@ -99,6 +106,7 @@ struct coming {
     uint32_t names_size;
     uint64_t number; /* where it was written; 0: it was not */
     uint32_t offset;
+    uint32_t bytes; /* without the receivers */
 };
 
 struct keep {
@@ -162,7 +170,7 @@ struct plan {
     /* as it was written */
     uint64_t appended_bytes, appended_room, appended_values, last_number;
     uint64_t moved_bytes;
-    bool dropped; /* the old values */
+    uint32_t dropped; /* so many of the old values */
 };
 
 struct stored {
@@ -173,13 +181,17 @@ struct stored {
     struct plan plan;
     bool doubtful;      /* a commit failed: what the store has is to be looked at */
     unsigned told_full; /* how far the log has told that it is full */
+    uint64_t told_ms;   /* and when it last did */
     /* as of the last commit; the committer's */
     uint64_t log_first, log_last, log_values;
     _Atomic uint64_t log_bytes, log_room; /* read by others */
     struct lock lock;
     pthread_cond_t settled;
-    struct index index; /* under lock, as the next */
-    bool settling;      /* a transaction is planned or under way */
+    struct index index;   /* under lock, as the next four */
+    bool settling;        /* a transaction is planned or under way */
+    const char *refusing; /* the option for which the last message found no room; NULL: it did */
+    uint64_t refused_ms;
+    bool map_is_full; /* the store said so of it */
     struct lock notes_lock;
     struct bank notes; /* under notes_lock, as the next */
     uint64_t notes_since_ms;
@@ -206,7 +218,8 @@ struct box *index_box(struct stored *stored, uint64_t key); /* NULL: he has none
 uint32_t index_seek(const struct box *box, uint64_t mid);   /* the first that is not below */
 uint32_t index_count_behind(struct stored *stored, uint64_t key, uint64_t mid);
 struct place *index_place(struct stored *stored, uint64_t key, uint64_t mid);
-void index_add(struct stored *stored, uint64_t key, const struct place *place);
+unsigned place_head(bool shared, uint64_t bytes, uint64_t payload, uint64_t name);
+void index_add(struct stored *stored, uint64_t key, const struct place *place, uint32_t bytes);
 uint32_t index_done(struct stored *stored, uint64_t key, uint64_t mid); /* gives how many */
 void index_forget(struct stored *stored, struct box *box, uint32_t at);
 void index_lose(struct stored *stored, uint64_t key, uint64_t mid);
@@ -215,19 +228,21 @@ void index_place_loss(struct stored *stored, uint64_t key, uint64_t mid, uint64_
 void index_told(struct stored *stored, uint64_t key, uint64_t mid);
 void index_drop_loss(struct stored *stored, struct lost *loss);
 void index_expire(struct stored *stored, uint64_t key, uint32_t now_s);
-void index_move(struct stored *stored, uint64_t key, uint64_t mid, const struct moving *moving);
+void index_move(struct stored *stored, uint64_t key, struct bytes name,
+                const struct moving *moving);
 void index_sweep(struct stored *stored, uint32_t now_s);
 void index_init(struct index *index); /* zeroed memory */
 void index_empty(struct stored *stored);
 uint64_t share_key(uint64_t number, uint32_t offset);
 
 /* stored_tags.c */
-struct tag *tag_find(struct stored *stored, uint64_t key, uint32_t now_s); /* NULL: not seen */
+struct tag *tag_find(struct stored *stored, uint64_t key); /* NULL: not seen */
 bool tags_are_full(struct stored *stored);
-void tag_set(struct stored *stored, uint64_t key, uint64_t mid, uint64_t time_ms, uint16_t bytes);
-uint32_t tag_until_s(uint64_t time_ms);
+struct tag *tag_set(struct stored *stored, uint64_t key, uint64_t mid, uint32_t until_s);
+uint32_t tag_until_s(uint64_t now_ms, uint64_t age_ms); /* of one that old; monotonic */
+void tag_place(struct stored *stored, struct tag *tag, uint16_t bytes); /* of its own entry */
 void tag_drop(struct stored *stored, struct tag *tag);
-void tags_sweep(struct stored *stored, uint32_t now_s);
+void tags_sweep(struct stored *stored);
 
 /* stored_scan.c */
 int stored_scan(struct stored *stored);
@@ -238,9 +253,11 @@ struct admitting {
         bytes; /* of this receiver, of players, that come before it; the next of services */
     uint32_t service_count, service_bytes;
     uint64_t entry_bytes; /* what an entry of its own would take; 0: it shares one */
+    uint64_t name_bytes;  /* and its receiver in it */
 };
 uint16_t stored_admit(struct stored *stored, uint64_t key, bool away,
                       const struct deliver_message *message, struct admitting *so_far);
+void stored_no_room(struct stored *stored); /* for a message, in the store */
 void stored_tell_full(struct stored *stored);
 
 /* stored_notes.c */

@@ -96,7 +96,11 @@ static void find_in(const struct search *search, struct wanted *wanted, struct b
         entry.mid != wanted->mid || entry.payload.size != wanted->size)
         return;
     const struct bytes payload = search->heads ? (struct bytes){0} : entry.payload;
-    MEMORY_MUST((wanted->message = deliver_create(entry.sender, payload)) != NULL, "a message");
+    uint8_t text[TRACEPARENT_BYTES];
+    bool traced = entry.traceparent.size > 0 && traceparent_unpack(entry.traceparent.data, text);
+    wanted->message = deliver_create_traced(
+        entry.sender, payload, traced ? (struct bytes){text, sizeof(text)} : (struct bytes){0});
+    MEMORY_MUST(wanted->message != NULL, "a message");
     wanted->message->from_service = entry.from_service;
     wanted->message->time_ms = entry.time_ms;
     wanted->message->mid = entry.mid;

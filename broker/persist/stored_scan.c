@@ -14,8 +14,9 @@
 
 struct scan {
     struct stored *stored;
-    uint32_t now_s;
-    uint64_t room; /* that the values take */
+    uint64_t now_ms, wall_ms;
+    uint32_t now_s; /* of the wall clock */
+    uint64_t room;  /* that the values take */
 };
 
 static void add_kept(struct scan *scan, const struct log_entry *entry, struct bytes receiver,
@@ -23,15 +24,19 @@ static void add_kept(struct scan *scan, const struct log_entry *entry, struct by
 {
     struct stored *stored = scan->stored;
     uint64_t key = stored_key(stored, receiver);
-    const struct place place = {.mid = entry->mid,
-                                .number = number,
-                                .offset = offset & 0xFFFF,
-                                .service = entry->from_service,
-                                .shared = entry->receiver_count > 1,
-                                .expires_s = (uint32_t)(entry->expires_ms / 1000),
-                                .size = (uint32_t)entry->payload.size};
+    bool shared = entry->receiver_count > 1;
+    uint64_t bytes = log_entry_size(entry) - entry->receivers.size;
+    const struct place place = {
+        .mid = entry->mid,
+        .number = number,
+        .offset = offset & OFFSET_MAX,
+        .head = place_head(shared, bytes, entry->payload.size, receiver.size) & HEAD_MAX,
+        .service = entry->from_service,
+        .shared = shared,
+        .expires_s = (uint32_t)(entry->expires_ms / 1000),
+        .size = (uint32_t)entry->payload.size};
     if (place.expires_s > scan->now_s)
-        index_add(stored, key, &place);
+        index_add(stored, key, &place, (uint32_t)bytes);
     else
         index_lose(stored, key, entry->mid);
 }
@@ -39,11 +44,14 @@ static void add_kept(struct scan *scan, const struct log_entry *entry, struct by
 static void add_tag(struct scan *scan, const struct log_entry *entry, struct bytes receiver)
 {
     struct stored *stored = scan->stored;
-    uint16_t bytes = entry->kind == LOG_ENTRY_TAG ? (uint16_t)log_entry_size(entry) : 0;
-    if (tag_until_s(entry->time_ms) > scan->now_s)
-        tag_set(stored,
-                stored_tag_key(stored, entry->from_service, entry->sender, receiver, entry->tag),
-                entry->mid, entry->time_ms, bytes);
+    uint64_t age_ms = scan->wall_ms > entry->time_ms ? scan->wall_ms - entry->time_ms : 0;
+    uint32_t until_s = tag_until_s(scan->now_ms, age_ms);
+    if (until_s <= scan->now_ms / 1000)
+        return;
+    uint64_t key = stored_tag_key(stored, entry->from_service, entry->sender, receiver, entry->tag);
+    struct tag *tag = tag_set(stored, key, entry->mid, until_s);
+    if (entry->kind == LOG_ENTRY_TAG)
+        tag_place(stored, tag, (uint16_t)log_entry_size(entry));
 }
 
 static void add_loss(struct scan *scan, const struct log_entry *entry, struct bytes receiver,
@@ -91,7 +99,7 @@ static bool take_value(void *context, uint64_t number, struct bytes value)
     scan->room += stored_room_of(value.size);
     while (value.data != NULL && rest.size > 0) {
         uint32_t offset = (uint32_t)(value.size - rest.size);
-        if (!log_entry_read(&rest, &entry) || offset > UINT16_MAX)
+        if (!log_entry_read(&rest, &entry) || offset > OFFSET_MAX)
             break;
         take_entry(scan, &entry, number, offset);
     }
@@ -125,7 +133,9 @@ int stored_scan(struct stored *stored)
     fresh->options = stored->options;
     memcpy(fresh->hash_key, stored->hash_key, sizeof(fresh->hash_key));
     struct scan scan = {.stored = fresh,
-                        .now_s = (uint32_t)(env_wall_ms(stored->options.env) / 1000)};
+                        .now_ms = env_monotonic_ms(stored->options.env),
+                        .wall_ms = env_wall_ms(stored->options.env)};
+    scan.now_s = (uint32_t)(scan.wall_ms / 1000);
     error = scan_into(fresh, &scan);
     if (error == 0) {
         lock_take(&stored->lock);

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "client.pb-c.h"
 #include "persist/stored_private.h"
 
@@ -48,17 +50,22 @@ static void enter_keep(struct stored *stored, struct keep *keep)
     struct deliver_message *message = keep->message;
     if (coming->number == 0) {
         message->refusal = USHER__V1__ERROR__CODE__INBOX_FULL;
-        stored_count(stored, METRIC_stored_refused_map, 1);
+        stored_no_room(stored);
         return;
     }
-    const struct place place = {.mid = coming->mid,
-                                .number = coming->number,
-                                .offset = coming->offset & 0xFFFF,
-                                .service = message->from_service,
-                                .shared = coming->receiver_count > 1,
-                                .expires_s = (uint32_t)(expires_ms(stored, message) / 1000),
-                                .size = message->payload_size};
-    index_add(stored, keep->key, &place);
+    stored->refusing = NULL;
+    bool shared = coming->receiver_count > 1;
+    const struct place place = {
+        .mid = coming->mid,
+        .number = coming->number,
+        .offset = coming->offset & OFFSET_MAX,
+        .head =
+            place_head(shared, coming->bytes, message->payload_size, strlen(keep->user)) & HEAD_MAX,
+        .service = message->from_service,
+        .shared = shared,
+        .expires_s = (uint32_t)(expires_ms(stored, message) / 1000),
+        .size = message->payload_size};
+    index_add(stored, keep->key, &place, coming->bytes);
     stored_count(stored, METRIC_stored_accepted, 1);
 }
 
@@ -78,7 +85,7 @@ static void repeat_keep(struct stored *stored, struct keep *keep)
     const struct plan *plan = &stored->plan;
     if (keep->entry != 0 && plan->coming.items[keep->entry - 1].number == 0) {
         keep->message->refusal = USHER__V1__ERROR__CODE__INBOX_FULL;
-        stored_count(stored, METRIC_stored_refused_map, 1);
+        stored_no_room(stored);
     } else {
         stored_count(stored, METRIC_stored_repeated, 1);
     }
@@ -124,7 +131,7 @@ static void count_log(struct stored *stored)
 {
     struct plan *plan = &stored->plan;
     uint64_t dropped_bytes = 0, dropped_room = 0;
-    for (uint32_t i = 0; plan->dropped && i < plan->values.count; i++) {
+    for (uint32_t i = 0; i < plan->dropped; i++) {
         const struct old_value *value = &plan->values.items[i];
         dropped_bytes += value->size;
         dropped_room += stored_room_of(value->size);
@@ -159,7 +166,7 @@ void stored_settle(struct stored *stored, int error)
     lock_give(&stored->lock);
     if (error != 0)
         notes_give_back(stored);
-    else if (plan->dropped)
+    else if (plan->dropped > 0)
         look_at_log(stored);
     plan_over(stored);
     stored_tell_full(stored);

@@ -5,7 +5,8 @@
 /* Tags that have been seen: a message with the tag of one before it, of the same sender and for the
  * same receiver, within ten minutes is that one, and not stored again. A tag lies in the entry of
  * its message, and when that goes in an entry of its own, so a start finds it again. How old it is
- * goes by the wall clock, as all that lies on disk.
+ * goes by a clock that nobody sets; only at a start the wall clock has to say how long ago it was
+ * that an entry was written, and one that is said to come from the future is new.
  *
  * There are as many as messages may be stored, at most; with more a message is refused that has one
  * (BUSY), because it could not be known again. What has become old is looked for in a walk that
@@ -28,11 +29,6 @@ uint64_t stored_tag_key(const struct stored *stored, bool from_service, struct b
     return key != 0 ? key : 1;
 }
 
-uint32_t tag_until_s(uint64_t time_ms)
-{
-    return (uint32_t)((time_ms + TAG_MS + 999) / 1000);
-}
-
 void tag_drop(struct stored *stored, struct tag *tag)
 {
     CHECK(stored->index.other_bytes >= tag->bytes);
@@ -40,11 +36,11 @@ void tag_drop(struct stored *stored, struct tag *tag)
     bank_remove(&stored->index.tags, tag);
 }
 
-struct tag *tag_find(struct stored *stored, uint64_t key, uint32_t now_s)
+struct tag *tag_find(struct stored *stored, uint64_t key)
 {
     CHECK(lock_held(&stored->lock));
     struct tag *tag = bank_find(&stored->index.tags, key);
-    if (tag == NULL || tag->until_s > now_s)
+    if (tag == NULL || tag->until_s > stored->plan.now_ms / 1000)
         return tag;
     tag_drop(stored, tag);
     return NULL;
@@ -55,19 +51,32 @@ bool tags_are_full(struct stored *stored)
     return stored->index.tags.count >= inbox_stored_total(stored->options.limits);
 }
 
-void tag_set(struct stored *stored, uint64_t key, uint64_t mid, uint64_t time_ms, uint16_t bytes)
+void tag_place(struct stored *stored, struct tag *tag, uint16_t bytes)
+{
+    stored->index.other_bytes += bytes;
+    stored->index.other_bytes -= tag->bytes;
+    tag->bytes = bytes & 0x3FF;
+}
+
+uint32_t tag_until_s(uint64_t now_ms, uint64_t age_ms)
+{
+    enum { UP_MS = 999 };
+    return age_ms < TAG_MS + UP_MS ? (uint32_t)((now_ms + TAG_MS + UP_MS - age_ms) / 1000) : 0;
+}
+
+struct tag *tag_set(struct stored *stored, uint64_t key, uint64_t mid, uint32_t until_s)
 {
     CHECK(lock_held(&stored->lock));
     struct tag *tag = bank_take(&stored->index.tags, key);
-    stored->index.other_bytes += bytes;
-    stored->index.other_bytes -= tag->bytes;
+    tag_place(stored, tag, 0);
     tag->mid = mid;
-    tag->bytes = bytes & 0x3FF;
-    tag->until_s = tag_until_s(time_ms);
+    tag->until_s = until_s;
+    return tag;
 }
 
-void tags_sweep(struct stored *stored, uint32_t now_s)
+void tags_sweep(struct stored *stored)
 {
+    uint64_t now_s = stored->plan.now_ms / 1000;
     struct index *index = &stored->index;
     uint32_t looks = SWEEP_ROWS;
     for (struct tag *tag; (tag = bank_walk(&index->tags, &index->tags_swept, &looks)) != NULL;)

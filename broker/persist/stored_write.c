@@ -15,8 +15,8 @@ struct packer {
     struct buffer value;
     uint32_t from; /* the first item in it */
     void (*written)(struct plan *plan, uint32_t from, uint32_t to, uint64_t number);
-    int error;    /* of the transaction */
-    bool refused; /* there was no room for one */
+    int error;   /* of the transaction */
+    bool spares; /* room for what makes room */
 };
 
 static void flush(struct packer *packer, uint32_t to)
@@ -27,9 +27,9 @@ static void flush(struct packer *packer, uint32_t to)
     if (packer->value.size == 0 || packer->error != 0)
         return;
     const struct bytes value = {packer->value.data, packer->value.size};
-    int result = store_append_log(stored->options.store, value, &number);
+    int result = packer->spares ? store_append_log_sparing(stored->options.store, value, &number)
+                                : store_append_log(stored->options.store, value, &number);
     packer->error = result < 0 ? result : 0;
-    packer->refused = packer->refused || result == 0;
     if (result > 0) {
         plan->appended_bytes += value.size;
         plan->appended_room += stored_room_of(value.size);
@@ -89,9 +89,13 @@ static int write_moving(struct stored *stored)
     }
     int error = finish(&packer, plan->moving.count);
     plan->moved_bytes = plan->appended_bytes;
-    for (uint32_t i = 0; error == 0 && !packer.refused && i < plan->values.count; i++) {
-        error = store_drop_log(stored->options.store, plan->values.items[i].number);
-        plan->dropped = true;
+    for (uint32_t i = 0, at = 0; error == 0 && i < plan->values.count; i++) {
+        uint64_t number = plan->values.items[i].number;
+        for (; at < plan->moving.count && plan->moving.items[at].old_number == number; at++)
+            if (plan->moving.items[at].number == 0)
+                return 0; /* there is no room for what lives in it */
+        error = store_drop_log(stored->options.store, number);
+        plan->dropped = i + 1;
     }
     return error;
 }
@@ -154,10 +158,20 @@ static void put_names(struct stored *stored, const struct coming *coming)
     plan->receivers.size = coming->names_size;
 }
 
+static struct bytes packed_of(const struct deliver_message *message,
+                              uint8_t packed[TRACEPARENT_PACKED_BYTES])
+{
+    if (!message->traced)
+        return (struct bytes){0};
+    traceparent_pack(deliver_traceparent(message), packed);
+    return (struct bytes){packed, TRACEPARENT_PACKED_BYTES};
+}
+
 static int write_coming(struct stored *stored)
 {
     struct plan *plan = &stored->plan;
-    struct packer packer = {.stored = stored, .written = coming_written};
+    struct packer packer = {.stored = stored, .written = coming_written, .spares = true};
+    uint8_t traceparent[TRACEPARENT_PACKED_BYTES];
     for (uint32_t i = 0; i < plan->coming.count; i++) {
         struct coming *coming = &plan->coming.items[i];
         const struct deliver_message *message = coming->message;
@@ -168,10 +182,12 @@ static int write_coming(struct stored *stored)
                                         .time_ms = message->time_ms,
                                         .expires_ms = expires_ms(stored, message),
                                         .tag = message->tag,
+                                        .traceparent = packed_of(message, traceparent),
                                         .sender = deliver_name(message),
                                         .payload = deliver_payload(message),
                                         .receiver_count = coming->receiver_count,
                                         .receivers = {plan->receivers.data, plan->receivers.size}};
+        coming->bytes = (uint32_t)(log_entry_size(&entry) - entry.receivers.size);
         coming->offset = pack(&packer, i, &entry);
     }
     return finish(&packer, plan->coming.count);
@@ -187,15 +203,13 @@ static void begin_anew(struct plan *plan)
     for (uint32_t i = 0; i < plan->coming.count; i++)
         plan->coming.items[i].number = 0;
     plan->appended_bytes = plan->appended_room = plan->appended_values = plan->moved_bytes = 0;
-    plan->dropped = false;
+    plan->dropped = 0;
 }
 
 int stored_write(struct stored *stored)
 {
-    CHECK(stored->plan.open);
+    CHECK(stored->plan.open && !stored->doubtful);
     begin_anew(&stored->plan);
-    if (stored->doubtful)
-        return -EIO;
     int error = write_moving(stored);
     if (error == 0)
         error = write_notes(stored);

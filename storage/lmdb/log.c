@@ -102,12 +102,12 @@ int lmdb_log_commit(const struct lmdb_store *store)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-int lmdb_append_log(struct store *base, struct bytes given, uint64_t *number)
+int lmdb_append_log(struct store *base, struct bytes given, bool spares, uint64_t *number)
 {
     struct lmdb_store *store = lmdb_of(base);
     uint8_t key_bytes[RECORD_EVENT_KEY_BYTES];
     size_t size = RECORD_HEADER_BYTES + given.size;
-    int result = lmdb_space_log(store, sizeof(key_bytes) + size);
+    int result = lmdb_space_log(store, sizeof(key_bytes) + size, spares);
     if (result <= 0)
         return result;
     uint64_t next = store->pending.log_last + 1;

@@ -146,8 +146,8 @@ int lmdb_space_take(struct lmdb_store *store, enum space_change change, size_t b
 int lmdb_space_spare(struct lmdb_store *store, size_t bytes);
 
 /* 1 when a value of the log has room that takes that many bytes with its key, else 0; or an error.
- */
-int lmdb_space_log(struct lmdb_store *store, size_t bytes);
+ * `spares`: room for what makes room is left. */
+int lmdb_space_log(struct lmdb_store *store, size_t bytes, bool spares);
 
 /* --- history.c -------------------------------------------------------------------------------- */
 
@@ -173,7 +173,7 @@ int lmdb_log_position(const struct lmdb_store *store, MDB_txn *transaction,
 /* The counters as the transaction leaves them. */
 int lmdb_log_commit(const struct lmdb_store *store);
 
-int lmdb_append_log(struct store *base, struct bytes value, uint64_t *number);
+int lmdb_append_log(struct store *base, struct bytes value, bool spares, uint64_t *number);
 int lmdb_drop_log(struct store *base, uint64_t number);
 int lmdb_read_log(struct store *base, uint64_t from, store_log_each *each, void *context);
 int lmdb_get_log(struct store *base, const uint64_t *numbers, size_t count, store_log_each *each,

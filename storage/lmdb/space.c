@@ -23,8 +23,10 @@
  *     just estimated leaves them, or a row of free pages that is longer than all of it. (LMDB
  *     takes from the low end of a row, so its high end is still one afterwards.)
  *
- * The log of stored messages gives way to sessions: all of it is at most half of the map, and what
- * comes leaves half as much again as a new name leaves, and what a start may need. Its values are
+ * The log of stored messages gives way to sessions: all of it is at most half of the map, and a
+ * value leaves half as much again as a new name leaves, and what a start may need. What comes
+ * leaves an eighth of that half and some pages more, so that a log that is full can be cleaned:
+ * what lives of its oldest values is written again before they are dropped. Its values are
  * appended, so they copy one way down its tree, whatever their number. Those that are dropped lie
  * anywhere, but a row of them costs what its first one does: LMDB takes a page that it copied and
  * emptied for the next copy, within the transaction.
@@ -45,9 +47,11 @@ enum {
     PAGE_NUMBER_BYTES = 8,
     UPDATES_PER_SESSION = 2, /* of a start: the session and an event */
     LOG_SHARE = 2,           /* of the map, 1/n, at most for the log */
-    LOG_EDGE_PAGES = 8, /* from the root of its tree to the last value, and new ones on the way */
-    LOG_KEPT = 3,       /* times PAGES_KEPT: a new name leaves 2 */
-    HISTORY_KEPT = 4,   /* and this is twice that */
+    LOG_EDGE_PAGES = 8,   /* from the root of its tree to the last value, and new ones on the way */
+    LOG_SPARED = 8,       /* of its share, 1/n, for what makes room in it */
+    LOG_KEPT = 3,         /* times PAGES_KEPT: a new name leaves 2 */
+    LOG_SPARING_KEPT = 4, /* so as much is left for cleaning */
+    HISTORY_KEPT = 4,     /* and this is twice what a new name leaves */
 };
 
 /* --- the estimate: pure ----------------------------------------------------------------------- */
@@ -85,6 +89,7 @@ void space_add(struct space *space, enum space_change change, size_t bytes)
         add_value(space, bytes, &space->inbox_bytes, &space->inbox_value_pages);
         break;
     case SPACE_LOG:
+    case SPACE_LOG_SPARING:
         space->log_values++;
         add_value(space, bytes, &space->log_bytes, &space->log_value_pages);
         break;
@@ -155,12 +160,24 @@ static bool message_fits(const struct space *space)
            single_behind + space->inbox_value_pages + drop <= behind;
 }
 
-bool space_log_is_full(const struct space *space)
+static bool is_of_log(enum space_change change)
+{
+    return change == SPACE_LOG || change == SPACE_LOG_SPARING;
+}
+
+bool space_log_is_full(const struct space *space, enum space_change change)
 {
     const struct space_file *file = &space->file;
+    uint64_t share = file->pages / LOG_SHARE;
     uint64_t pages = file->log_pages + file->log_value_pages + space->log_value_pages +
                      2 * pages_of(space, space->log_bytes);
-    return pages > file->pages / LOG_SHARE;
+    return pages > share - (change == SPACE_LOG_SPARING ? share / LOG_SPARED : 0);
+}
+
+static uint64_t pages_for_others(const struct space *space, unsigned kept)
+{
+    return pages_for_start(space) + pages_for_drop(space) + pages_for_events(space) +
+           (uint64_t)kept * PAGES_KEPT;
 }
 
 /* What a change of that kind leaves to those that come. */
@@ -168,9 +185,11 @@ static uint64_t pages_left(const struct space *space, enum space_change change)
 {
     switch (change) {
     case SPACE_HISTORY:
+        return pages_for_others(space, HISTORY_KEPT);
     case SPACE_LOG:
-        return pages_for_start(space) + pages_for_drop(space) + pages_for_events(space) +
-               (change == SPACE_LOG ? LOG_KEPT : HISTORY_KEPT) * PAGES_KEPT;
+        return pages_for_others(space, LOG_KEPT);
+    case SPACE_LOG_SPARING:
+        return pages_for_others(space, LOG_SPARING_KEPT);
     case SPACE_GROWS:
         return 2 * PAGES_KEPT + pages_for_events(space);
     default:
@@ -188,7 +207,7 @@ bool space_fits(const struct space *space, enum space_change change)
         return false;
     if (change == SPACE_MESSAGE)
         return message_fits(space);
-    if (change == SPACE_LOG && space_log_is_full(space))
+    if (is_of_log(change) && space_log_is_full(space, change))
         return false;
     uint64_t rows = space->inbox_value_pages + space->log_value_pages;
     uint64_t single = pages_taken(space) + pages_left(space, change);
@@ -196,7 +215,7 @@ bool space_fits(const struct space *space, enum space_change change)
     if (single + rows > behind + space->listed_pages)
         return false;
     uint64_t single_behind = single > space->listed_pages ? single - space->listed_pages : 0;
-    return change != SPACE_LOG || space->log_value_pages == 0 ||
+    return !is_of_log(change) || space->log_value_pages == 0 ||
            single + rows <= space->listed_run || single_behind + rows <= behind;
 }
 
@@ -358,13 +377,14 @@ int lmdb_space_spare(struct lmdb_store *store, size_t bytes)
 }
 
 /* Where the log has not its share and yet no room, the history may have taken it. */
-int lmdb_space_log(struct lmdb_store *store, size_t bytes)
+int lmdb_space_log(struct lmdb_store *store, size_t bytes, bool spares)
 {
+    enum space_change change = spares ? SPACE_LOG_SPARING : SPACE_LOG;
     struct space with = store->space;
-    space_add(&with, SPACE_LOG, bytes);
-    if (space_log_is_full(&with))
+    space_add(&with, change, bytes);
+    if (space_log_is_full(&with, change))
         return 0;
-    int result = take_if_it_fits(store, SPACE_LOG, bytes, with.log_value_pages > 0);
+    int result = take_if_it_fits(store, change, bytes, with.log_value_pages > 0);
     if (result == 0)
         store->history_yields = true;
     return result;

@@ -15,12 +15,13 @@ enum {
 };
 
 enum space_change {
-    SPACE_KEEPS,    /* a session updated or deleted, an event */
-    SPACE_GROWS,    /* a session that takes more space than before */
-    SPACE_MESSAGE,  /* a part of a saved inbox */
-    SPACE_LOG,      /* a value of the log: it takes no space that a session may want */
-    SPACE_LOG_DROP, /* one of its values, or more in a row */
-    SPACE_HISTORY,  /* what nobody needs: it takes no space that anything else may want */
+    SPACE_KEEPS,       /* a session updated or deleted, an event */
+    SPACE_GROWS,       /* a session that takes more space than before */
+    SPACE_MESSAGE,     /* a part of a saved inbox */
+    SPACE_LOG,         /* a value of the log: it takes no space that a session may want */
+    SPACE_LOG_SPARING, /* nor what it may want that makes room in the log */
+    SPACE_LOG_DROP,    /* one of its values, or more in a row */
+    SPACE_HISTORY,     /* what nobody needs: it takes no space that anything else may want */
 };
 
 /* The file as the transaction finds it. */
@@ -63,8 +64,8 @@ void space_add(struct space *space, enum space_change change, size_t bytes);
  * means: only if the free pages inside of the file do. */
 bool space_fits(const struct space *space, enum space_change change);
 
-/* Whether the log would have more than its share. */
-bool space_log_is_full(const struct space *space);
+/* Whether the log would have more than its share, for what spares or does not. */
+bool space_log_is_full(const struct space *space, enum space_change change);
 
 void space_list(struct space *space, uint64_t pages, uint64_t run);
 

@@ -134,9 +134,31 @@ static void the_log_has_its_share(void **state)
         file.log_value_pages = own;
         space_begin(&space, &file);
         space_add(&space, SPACE_LOG, 100);
-        assert_int_equal(space_log_is_full(&space), own + 2 > 4000);
+        assert_int_equal(space_log_is_full(&space, SPACE_LOG), own + 2 > 4000);
         assert_int_equal(space_fits(&space, SPACE_LOG), own + 2 <= 4000);
         assert_true(space_fits(&space, SPACE_GROWS));
+    }
+}
+
+/* What comes leaves an eighth of it, and pages of the file, to what makes room. */
+static void what_makes_room_has_some(void **state)
+{
+    struct space_file file = {.page_bytes = 4096, .pages = 20000, .log_pages = 8700};
+    struct space space;
+    for (; file.log_pages < 8800; file.log_pages++) {
+        space_begin(&space, &file);
+        space_add(&space, SPACE_LOG_SPARING, 100);
+        assert_int_equal(space_log_is_full(&space, SPACE_LOG_SPARING), file.log_pages + 2 > 8750);
+        assert_int_equal(space_fits(&space, SPACE_LOG_SPARING), file.log_pages + 2 <= 8750);
+        assert_true(space_fits(&space, SPACE_LOG));
+    }
+    file.log_pages = 100;
+    for (uint64_t behind = 50; behind < 100; behind++) {
+        file.pages_used = 20000 - behind;
+        space_begin(&space, &file);
+        space_add(&space, SPACE_LOG_SPARING, 100);
+        assert_int_equal(space_fits(&space, SPACE_LOG_SPARING), behind >= 2 + 8 + 2 + 4 * 16);
+        assert_int_equal(space_fits(&space, SPACE_LOG), behind >= 2 + 8 + 2 + 3 * 16);
     }
 }
 
@@ -167,6 +189,7 @@ int main(void)
         cmocka_unit_test(many_inboxes_need_a_row),
         cmocka_unit_test(the_log_is_appended_to),
         cmocka_unit_test(the_log_has_its_share),
+        cmocka_unit_test(what_makes_room_has_some),
         cmocka_unit_test(a_large_value_needs_a_row),
     };
     return cmocka_run_group_tests_name("space", tests, NULL, NULL);

@@ -218,7 +218,7 @@ static void model_commit(struct model *model, const struct transaction *transact
         if (planned->tag != 0)
             model->seen[model->seen_count++] =
                 (struct seen){held.user,    held.sender, held.service,
-                              planned->tag, held.mid,    tag_until_s(planned->message->time_ms)};
+                              planned->tag, held.mid,    tag_until_s(planned->message->time_ms, 0)};
         model->held[model->count++] = held;
         assert_true(model->count < HELD_MAX && model->seen_count < HELD_MAX);
     }

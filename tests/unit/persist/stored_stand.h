@@ -27,7 +27,8 @@ struct stand {
     struct metrics *metrics;
     struct env env;
     _Atomic uint64_t mid_last;
-    uint64_t ms; /* since the start */
+    uint64_t ms;         /* since the start */
+    int64_t wall_off_ms; /* somebody has set the wall clock */
     uint64_t random;
     uint64_t clean_bytes; /* of a transaction; 0: as it is */
 };
@@ -39,7 +40,8 @@ static inline uint64_t stand_ns(void *context)
 
 static inline uint64_t stand_wall(void *context)
 {
-    return UINT64_C(1000) * START_S + ((struct stand *)context)->ms;
+    const struct stand *stand = context;
+    return UINT64_C(1000) * START_S + stand->ms + (uint64_t)stand->wall_off_ms;
 }
 
 static inline uint64_t draw(struct stand *stand)

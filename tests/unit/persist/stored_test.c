@@ -5,6 +5,8 @@
 /* What is stored for users: what each limit says, what damage costs, how much is written and held.
  * Whether it is the right messages is stored_model_test's. */
 
+enum { UNAVAILABLE = USHER__V1__ERROR__CODE__UNAVAILABLE };
+
 static int set_up(void **state)
 {
     *state = stand_open(1);
@@ -225,6 +227,7 @@ static void a_full_log_refuses_and_recovers(void **state)
     }
     assert_true(in > 150 && in < 200);
     assert_int_equal(stand_metric(stand, METRIC_stored_refused_map), 1);
+    assert_int_equal(stored_look(stand->stored).percent, 100); /* the store says so, not its size */
     assert_int_equal(summary_of(stand, "bob").count, in);
     stored_done(stand->stored, "bob", last); /* there is no room for that either */
     for (unsigned i = 0; i < 8; i++)
@@ -232,12 +235,47 @@ static void a_full_log_refuses_and_recovers(void **state)
     assert_int_equal(summary_of(stand, "bob").count, 0);
     assert_true(stored_look(stand->stored).log_bytes < 70000);
     assert_int_equal(stand_store(stand, "bob", of_size(stand, 1000), NULL), 0);
+    assert_true(stored_look(stand->stored).percent < 10);
     struct stored_summary before = summary_of(stand, "bob");
     stand_restart(stand);
     assert_int_equal(summary_of(stand, "bob").count, before.count);
 }
 
 /* Before that its own measure refuses, so that there is room for what makes room. */
+/* What lives of it lies everywhere, and there is no room to write all of that again at once. */
+static void a_full_log_is_cleaned_in_parts(void **state)
+{
+    struct stand *stand = *state;
+    char user[16];
+    uint64_t mids[10] = {0};
+    store_memory_bound_log(stand->store, 300000);
+    stand->limits.store_map_bytes = 700000; /* of which the log has half */
+    unsigned in = 0;
+    for (;; in++) {
+        (void)snprintf(user, sizeof(user), "user%u", in % 10);
+        if (stand_store(stand, user, of_size(stand, 700), &mids[in % 10]) != 0)
+            break;
+    }
+    for (unsigned i = 4; i < 10; i++) {
+        (void)snprintf(user, sizeof(user), "user%u", i);
+        stored_done(stand->stored, user, mids[i]);
+    }
+    unsigned rounds = 0;
+    do {
+        assert_true(rounds++ < 40);
+        assert_int_equal(stand_commit(stand, NULL, NULL), 0);
+    } while (stored_is_due(stand->stored));
+    assert_true(stored_look(stand->stored).log_bytes < 250000);
+    assert_int_equal(stand_store(stand, "bob", of_size(stand, 7000), NULL), 0);
+    for (int life = 0; life < 2; life++) {
+        for (unsigned i = 0; i < 4; i++) {
+            (void)snprintf(user, sizeof(user), "user%u", i);
+            assert_int_equal(summary_of(stand, user).count, in / 10 + (i < in % 10));
+        }
+        stand_restart(stand);
+    }
+}
+
 static void a_part_of_the_map_is_for_cleaning(void **state)
 {
     struct stand *stand = *state;
@@ -248,7 +286,9 @@ static void a_part_of_the_map_is_for_cleaning(void **state)
     uint64_t log_bytes = stored_look(stand->stored).log_bytes;
     assert_int_equal(stand_metric(stand, METRIC_stored_refused_map), 1);
     assert_true(log_bytes > 400000 && log_bytes < (1 << 19) * 7 / 8);
-    assert_int_equal(stored_look(stand->stored).percent, 99);
+    assert_int_equal(stored_look(stand->stored).percent, 100); /* a message found no room */
+    stand->ms += 60000;
+    assert_in_range(stored_look(stand->stored).percent, 99, 100);
     stored_done(stand->stored, "bob", atomic_load(&stand->mid_last) - in / 2);
     for (unsigned i = 0; i < 4; i++)
         change_free(stand_login(stand, "bob", 0));
@@ -263,6 +303,57 @@ static struct deliver_message *tagged(struct stand *stand, uint64_t tag)
     struct deliver_message *message = of_player(stand, "ann", "hello");
     message->tag = tag;
     return message;
+}
+
+/* --- what lies beside a payload --------------------------------------------------------------- */
+
+#define TRACEPARENT "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+static struct deliver_message *of_trace(struct stand *stand, const char *payload, const char *trace)
+{
+    struct deliver_message *message =
+        deliver_create_traced(bytes_of_text("anna"), bytes_of_text(payload), bytes_of_text(trace));
+    assert_non_null(message);
+    message->keep_s = 3600;
+    message->time_ms = stand_wall(stand);
+    return message;
+}
+
+static void assert_traces(struct stand *stand)
+{
+    struct change *window = stand_window(stand, "bob", 0, 10, 10000);
+    const struct deliver_message *message = window->stored;
+    for (int i = 0; i < 3; i++) {
+        const char *wanted = i == 1 ? "" : TRACEPARENT;
+        assert_non_null(message);
+        assert_true(bytes_equal(deliver_payload(message), bytes_of_text(i == 1 ? "" : "gift")));
+        assert_true(bytes_equal(deliver_traceparent(message), bytes_of_text(wanted)));
+        message = (const struct deliver_message *)message->header.next;
+    }
+    assert_null(message);
+    change_free(window);
+}
+
+/* As it was given, after a crash, and when it was written again by a cleaning. */
+static void a_traceparent_stays(void **state)
+{
+    struct stand *stand = *state;
+    assert_int_equal(stand_store(stand, "bob", of_trace(stand, "gift", TRACEPARENT), NULL), 0);
+    assert_int_equal(stand_store(stand, "bob", of_trace(stand, "", ""), NULL), 0);
+    assert_int_equal(stand_store(stand, "bob", of_trace(stand, "gift", TRACEPARENT), NULL), 0);
+    assert_traces(stand);
+    stand_restart(stand);
+    assert_traces(stand);
+    uint64_t first = stand->stored->log_first;
+    for (int i = 0; i < 400; i++) {
+        uint64_t mid;
+        assert_int_equal(stand_store(stand, "carol", of_size(stand, 1900), &mid), 0);
+        stored_done(stand->stored, "carol", mid);
+    }
+    assert_true(stand->stored->log_first > first + 100); /* the old values are gone */
+    assert_traces(stand);
+    stand_restart(stand);
+    assert_traces(stand);
 }
 
 static void a_tag_is_known_for_ten_minutes(void **state)
@@ -282,6 +373,34 @@ static void a_tag_is_known_for_ten_minutes(void **state)
     stand->ms += 3000;
     assert_int_equal(stand_store(stand, "bob", tagged(stand, 7), &second), 0);
     assert_int_not_equal(first, second);
+}
+
+/* Ten minutes are ten minutes, whoever sets the clock meanwhile; after a start an entry that seems
+ * to come from the future is as new as can be. */
+static void a_tag_follows_no_clock_that_is_set(void **state)
+{
+    enum { HOUR_MS = 3600000 };
+    struct stand *stand = *state;
+    uint64_t first, second;
+    assert_int_equal(stand_store(stand, "bob", tagged(stand, 7), &first), 0);
+    stand->wall_off_ms = HOUR_MS;
+    assert_int_equal(stand_store(stand, "bob", tagged(stand, 7), &second), 0);
+    assert_int_equal(first, second);
+    stand->wall_off_ms = -24 * HOUR_MS;
+    stand->ms += 500000;
+    assert_int_equal(stand_store(stand, "bob", tagged(stand, 7), &second), 0);
+    assert_int_equal(first, second);
+    stand->ms += 102000;
+    assert_int_equal(stand_store(stand, "bob", tagged(stand, 7), &second), 0);
+    assert_true(second > first);
+    stand->wall_off_ms -= HOUR_MS;
+    stand_restart(stand);
+    stand->ms += 500000;
+    assert_int_equal(stand_store(stand, "bob", tagged(stand, 7), &first), 0);
+    assert_int_equal(first, second);
+    stand->ms += 102000;
+    assert_int_equal(stand_store(stand, "bob", tagged(stand, 7), &first), 0);
+    assert_true(first > second);
 }
 
 /* A message with a tag that could not be remembered is not stored: it could come twice. */
@@ -424,6 +543,35 @@ static int move_first(struct store *store, const uint64_t *numbers, size_t count
     return mover.get_log(store, numbers, count, each, context);
 }
 
+/* Of small messages between long names the names are most: who did not count them would believe
+ * that most of the log is dead, and write it again for ever. */
+static void what_lives_is_not_cleaned(void **state)
+{
+    struct stand *stand = *state;
+    char name[STORE_NAME_BYTES_MAX + 1] = "", user[STORE_NAME_BYTES_MAX + 1] = "";
+    memset(name, 'n', STORE_NAME_BYTES_MAX);
+    memset(user, 'u', STORE_NAME_BYTES_MAX);
+    stand->limits.inbox_log_spare = 2;
+    for (unsigned i = 0; i < 1000; i++) {
+        struct deliver_message *message = deliver_create_traced(
+            bytes_of_text(name), bytes_of_text("x"), bytes_of_text(TRACEPARENT));
+        assert_non_null(message);
+        message->keep_s = 3600;
+        message->tag = UINT64_MAX - i;
+        message->time_ms = stand_wall(stand);
+        (void)snprintf(user, 8, "%06u-", i / 100);
+        user[7] = 'u';
+        assert_int_equal(stand_store(stand, user, message, NULL), 0);
+    }
+    assert_true(stored_look(stand->stored).log_bytes > 2 * CLEAN_FLOOR_BYTES);
+    assert_false(stored_is_due(stand->stored));
+    stand->limits.store_map_bytes = stored_look(stand->stored).log_bytes * 5 / 2;
+    assert_false(stored_is_due(stand->stored)); /* nor when it is all that it has */
+    stand_restart(stand);
+    assert_false(stored_is_due(stand->stored));
+    assert_int_equal(stand_metric(stand, METRIC_log_cleaned_bytes), 0);
+}
+
 static void a_reader_finds_what_is_moved(void **state)
 {
     struct stand *stand = *state;
@@ -476,6 +624,67 @@ static void notes_are_bounded(void **state)
     assert_int_equal(stand_commit(stand, NULL, NULL), 0);
     assert_false(stored_is_due(stand->stored));
     assert_int_equal(stand_metric(stand, METRIC_stored_done), 1);
+}
+
+/* Nobody says a drop again, so it has a place where what is processed has none. */
+static void a_drop_is_always_noted(void **state)
+{
+    struct stand *stand = *state;
+    char user[16];
+    uint64_t mid;
+    assert_int_equal(stand_store(stand, "bob", of_size(stand, 10), &mid), 0);
+    for (unsigned i = 0; i < DONES_MAX + 10; i++) {
+        (void)snprintf(user, sizeof(user), "user%u", i);
+        stored_done(stand->stored, user, 1);
+    }
+    assert_int_equal(stored_drop(stand->stored, "bob", mid, NULL), 1);
+    assert_int_equal(stand_commit(stand, NULL, NULL), 0);
+    assert_int_equal(summary_of(stand, "bob").count, 0);
+    assert_int_equal(stand_metric(stand, METRIC_stored_dropped), 1);
+}
+
+/* A login says how far it was. Who has nothing leaves no note, however many names come. */
+static void who_has_nothing_leaves_no_note(void **state)
+{
+    struct stand *stand = *state;
+    struct change *login = change_make(CHANGE_ATTACH, "eve");
+    uint64_t mid;
+    login->last_mid = 7;
+    assert_false(stored_plan(stand->stored, login, NULL));
+    assert_int_equal(stand_store(stand, "bob", of_size(stand, 10), &mid), 0);
+    store_memory_cut(stand->store, false);
+    assert_int_equal(stand_store(stand, "bob", of_size(stand, 10), NULL), UNAVAILABLE);
+    assert_false(stored_plan(stand->stored, login, NULL));
+    assert_int_equal(stand->stored->notes.count, 0);
+    change_free(login);
+    login = change_make(CHANGE_ATTACH, "bob");
+    login->last_mid = mid;
+    assert_false(stored_plan(stand->stored, login, NULL)); /* it waits until the store is sound */
+    store_memory_crash(stand->store);
+    assert_int_equal(stand_commit(stand, NULL, NULL), 0);
+    assert_int_equal(summary_of(stand, "bob").count, 0);
+    change_free(login);
+}
+
+/* --- a store that fails ----------------------------------------------------------------------- */
+
+/* As long as nobody can tell what the log has nothing is stored, and it is not in the way of who
+ * logs in: there is nothing to be written. */
+static void in_doubt_nothing_is_stored(void **state)
+{
+    struct stand *stand = *state;
+    struct change *change = change_make(CHANGE_STORE, "bob");
+    change_add(change, of_size(stand, 10));
+    assert_int_equal(stand_store(stand, "bob", of_size(stand, 10), NULL), 0);
+    store_memory_cut(stand->store, false);
+    assert_int_equal(stand_store(stand, "bob", of_size(stand, 10), NULL), UNAVAILABLE);
+    assert_false(stored_plan(stand->stored, NULL, change));
+    assert_int_equal(change->stored->refusal, UNAVAILABLE);
+    assert_int_equal(stand_metric(stand, METRIC_stored_refused_store), 2);
+    store_memory_crash(stand->store);
+    assert_int_equal(stand_store(stand, "bob", of_size(stand, 10), NULL), 0);
+    assert_int_equal(summary_of(stand, "bob").count, 2);
+    change_free(change);
 }
 
 static void what_is_dropped_is_told(void **state)
@@ -620,15 +829,22 @@ int main(void)
         TEST(a_refusal_spends_nothing),
         TEST(nothing_is_kept_for_longer),
         TEST(a_full_log_refuses_and_recovers),
+        TEST(a_full_log_is_cleaned_in_parts),
         TEST(a_part_of_the_map_is_for_cleaning),
+        TEST(a_traceparent_stays),
         TEST(a_tag_is_known_for_ten_minutes),
+        TEST(a_tag_follows_no_clock_that_is_set),
         TEST(tags_are_bounded),
         TEST(damage_costs_what_is_in_it),
         TEST(damage_is_cleaned_away),
         TEST(the_log_stays_small),
         TEST(cleaning_ends),
+        TEST(what_lives_is_not_cleaned),
         TEST(a_reader_finds_what_is_moved),
         TEST(notes_are_bounded),
+        TEST(a_drop_is_always_noted),
+        TEST(who_has_nothing_leaves_no_note),
+        TEST(in_doubt_nothing_is_stored),
         TEST(what_is_dropped_is_told),
         TEST(losses_are_forgotten),
         TEST(a_payload_for_many_is_written_once),

@@ -299,7 +299,7 @@ static void a_failure_is_everybodys(void **state)
 
 static struct store_ops refusing;
 
-static int no_room_for_log(struct store *store, struct bytes value, uint64_t *number)
+static int no_room_for_log(struct store *store, struct bytes value, bool spares, uint64_t *number)
 {
     return -ENOSPC; /* of the disk, and not of the log's part */
 }
