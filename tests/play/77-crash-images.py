@@ -10,7 +10,19 @@ import subprocess
 import tempfile
 import threading
 
-from usherplay import Backend, Broker, Failed, check, check_equal, play, program, scaled, seed
+from usherplay import (
+    Backend,
+    Broker,
+    Client,
+    Failed,
+    backend_pb,
+    check,
+    check_equal,
+    play,
+    program,
+    scaled,
+    seed,
+)
 from usherplay.faults import OPTIONS, SECONDS, People
 from usherplay.shim import Shim
 
@@ -168,6 +180,110 @@ def scene_log():
         judge(shim, log_writer(shim, "live", max(20, scaled(STEPS))), random)
 
 
+class Mail:
+    """Messages that are stored for some users, who come now and then and take a part of theirs."""
+
+    def __init__(self, broker, told, random):
+        self.broker, self.told, self.random = broker, told, random
+        self.names = [f"user{number}" for number in range(8)]
+        self.waiting = {name: [] for name in self.names}  # mids
+        self.last_mid = dict.fromkeys(self.names, 0)
+        self.made = 0
+
+    def _make(self, count):
+        self.made += 1
+        payload = b"%d " % self.made + bytes(self.random.choice((0, 100, 600, 600, 2500)))
+        tag = self.random.choice((self.made, 2**64 - self.made))
+        names = self.random.sample(self.names, count)
+        return backend_pb.Push(to=names, payload=payload, keep_s=3600, tag=tag)
+
+    def _note(self, push, name, mid):
+        check(mid > 0, "no mid")
+        self.told.add("stored", name, mid, push.tag, push.payload.split(b" ")[0].decode())
+        self.waiting[name].append(mid)
+
+    def push(self, backend):
+        """Some at once, each told as soon as its answer is here; and one to several, who may have it
+        under different mids."""
+        pushes = [self._make(1) for _ in range(self.random.choice((1, 1, 3, 12)))]
+        results = backend.submit(*(backend_pb.Command(push=push) for push in pushes))
+        for push, result in zip(pushes, results):
+            check_equal((result.code, result.push.accepted), (0, 1), "a push")
+            self._note(push, push.to[0], result.push.mid)
+        push = self._make(3)
+        report = backend.submit(backend_pb.Command(push=push))[0].push
+        check_equal(report.accepted, 3, "a push to three")
+        for name in push.to:
+            last = max(self.waiting[name], default=self.last_mid[name])
+            question = backend_pb.Command(inbox=backend_pb.Inbox(user=name, after_mid=last))
+            (row,) = backend.query(question).stored.messages
+            self._note(push, name, row.mid)
+
+    def _done(self, name, mid):
+        """What is said before it can be stored."""
+        self.told.add("done", name, mid)
+        self.last_mid[name] = mid
+
+    def take(self, name):
+        """He comes, and has processed some of it."""
+        mids = self.waiting[name]
+        with Client(self.broker) as client:
+            last_mid = self.last_mid[name]
+            welcome = client.ask("login", username=name, acks=True, last_mid=last_mid).welcome
+            check_equal(welcome.stored_messages, len(mids), f"what is stored for {name}")
+            part = self.random.randrange(len(mids) + 1)
+            for mid in mids[:part]:
+                seq = client.expect("message", mid=mid).message.seq
+            if part > 0:
+                self._done(name, mids[part - 1])
+                client.post("ack", id=0, seq=seq)
+            client.ping()
+            client.ask("logout")
+        del mids[:part]
+
+    def drop(self, backend, name):
+        mids = self.waiting[name]
+        if mids:
+            self._done(name, mids[0])
+            body = backend_pb.InboxDrop(user=name, up_to_mid=mids[0])
+            backend.submit(backend_pb.Command(inbox_drop=body))
+            del mids[0]
+
+
+def scene_stored():
+    """Stored messages of a real broker, whose start then reads each image: what was answered is there
+    until its receiver has said that he has it, once, in the order of the mids; tags are known again,
+    and new mids are above all. Its own sessions are in the images as in the scene above."""
+    random = seed()
+    with Shim(record=True) as shim:
+        told = Told(shim)
+        options = {
+            "store.path": shim.store,
+            "store.map_bytes": 64 << 20,
+            "inbox.log_spare": 2,
+            "limits.inbox_messages": 20000,
+            "limits.inbox_bytes": 32 << 20,
+            **OPTIONS,
+        }
+        with Broker(options, environment=shim.environment()) as broker:
+            shim["delay_us"] = SYNC_US
+            mail = Mail(broker, told, random)
+            for life in range(2):
+                with Backend(broker, "post") as backend:
+                    for step in range(max(15, scaled(STEPS) // 2)):
+                        mail.push(backend)
+                        if step % 3 == 2:
+                            mail.take(random.choice(mail.names))
+                        backend.fetch(wait_ms=1)  # which is its sign of life
+                        if step % 20 == 19:
+                            mail.drop(backend, random.choice(mail.names))
+                if life == 0:
+                    broker.kill()
+                    broker.restart()
+            check_equal(broker.stop(60), 0, "the orderly stop")
+        judge(shim, told.lines, random)
+
+
 # The head of a record, as shim.h has it; and the kinds that write.
 RECORD, WRITES = struct.Struct("<IIQQ32s"), (2, 3)
 
@@ -199,4 +315,4 @@ def scene_weight():
 
 
 if __name__ == "__main__":
-    play(scene_images, scene_log, scene_weight)
+    play(scene_images, scene_log, scene_stored, scene_weight)

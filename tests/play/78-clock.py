@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wall clock jumps, by an hour, by a year, and backwards again and again: nobody is
 disconnected, calls and resume windows last as long as they should, and epochs rise, also over a
-restart with the clock set back."""
+restart with the clock set back. Stored messages keep their order and their tags, and expire by that
+clock."""
 
 import concurrent.futures
 import threading
@@ -12,6 +13,7 @@ from usherplay import (
     Broker,
     Client,
     Failed,
+    backend_pb,
     check,
     check_equal,
     check_presence,
@@ -295,5 +297,124 @@ def scene_epochs_over_restarts():
                 check_presence(backend.all_events(), first_seq=1)
 
 
+class Post:
+    """A service that stores messages for alice, and what she has of them."""
+
+    def __init__(self, broker):
+        self.broker = broker
+        self.made = 0
+        self.waiting = []  # (mid, payload)
+        self.last_mid = self.highest = 0
+
+    def push(self, backend, keep_s=30 * 86400, tag=0):
+        self.made += 1
+        payload = b"%d" % self.made
+        body = backend_pb.Push(to=["alice"], payload=payload, keep_s=keep_s, tag=tag)
+        report = backend.submit(backend_pb.Command(push=body))[0].push
+        check_equal(report.accepted, 1, "a push")
+        return report.mid, payload
+
+    def store(self, what, **fields):
+        """One more, whose mid is above all of before; under its tag it is known again."""
+        with Backend(self.broker, service="post") as backend:
+            mid, payload = self.push(backend, tag=self.made + 1, **fields)
+            check(mid > self.highest, f"mid {mid} after {self.highest}, {what}")
+            self.highest = mid
+            self.waiting.append((mid, payload))
+
+    def repeat(self, what):
+        """The last one again: some seconds are less than ten minutes, whatever the clock says."""
+        with Backend(self.broker, service="post") as backend:
+            mid, _ = self.push(backend, tag=self.made)
+            self.made -= 1
+            check_equal(mid, self.highest, f"the mid under its tag, {what}")
+
+    def fetch(self, what, stored=client_pb.Welcome.COMPLETE):
+        """She comes, says how far she was, and takes what waits; nothing of before comes again."""
+        with Client(self.broker, timeout=LATE) as alice:
+            frame = alice.ask("login", username="alice", acks=True, last_mid=self.last_mid)
+            told = frame.welcome.stored, frame.welcome.stored_messages
+            check_equal(told, (stored, len(self.waiting)), f"the Welcome {what}")
+            for mid, payload in self.waiting:
+                seq = alice.expect("message", mid=mid, payload=payload).message.seq
+                self.last_mid = mid
+            alice.post("ack", id=0, seq=seq)
+            alice.expect_nothing(0.1)
+            alice.ask("logout")
+        self.waiting = []
+
+
+STORED_OFFSETS_MS = (0, HOUR_MS, -HOUR_MS, -YEAR_MS, -5 * YEAR_MS, 0)
+STORED_OPTIONS = {"inbox.keep_max_s": 30 * 86400}
+
+
+def fetch_after(post, what, moved_ms):
+    """What was stored before the clock moved is over if it moved for longer than it is kept."""
+    if moved_ms <= 30 * 86400 * 1000:
+        post.fetch(what)
+        return
+    del post.waiting[0]
+    post.fetch(what, client_pb.Welcome.PARTIAL)
+
+
+def scene_stored_while_it_runs():
+    """The clock is set about while messages are stored and fetched."""
+    with Shim() as shim, broker_on(shim, **STORED_OPTIONS) as broker:
+        post = Post(broker)
+        for offset_ms in STORED_OFFSETS_MS:
+            what = f"with the clock moved by {offset_ms} ms"
+            moved_ms = offset_ms - shim["realtime_offset_ms"]
+            post.store(what)
+            shim["realtime_offset_ms"] = offset_ms
+            time.sleep(0.05)
+            post.repeat(what)
+            post.store(what)
+            post.repeat(what)
+            fetch_after(post, what, moved_ms)
+
+
+def scene_stored_over_restarts():
+    """The same between the lives of the broker. A start knows how old a tag is by the wall clock alone,
+    so one that is set ahead makes them old; set back, it does not make them last."""
+    with Shim() as shim, broker_on(shim, **STORED_OPTIONS) as broker:
+        post = Post(broker)
+        for number, offset_ms in enumerate(STORED_OFFSETS_MS):
+            what = f"after a start with the clock moved by {offset_ms} ms"
+            moved_ms = offset_ms - shim["realtime_offset_ms"]
+            post.store(what)
+            (broker.kill if number % 2 else broker.stop)()
+            shim["realtime_offset_ms"] = offset_ms
+            broker.restart()
+            if moved_ms <= 0:
+                post.repeat(what)
+            post.store(what)
+            fetch_after(post, what, moved_ms)
+
+
+def scene_stored_expiry():
+    """What is stored is over by the wall clock: set back, it waits for longer; ahead, it is gone, and
+    its receiver is told."""
+    with Shim() as shim, broker_on(shim) as broker:
+        post = Post(broker)
+        shim["realtime_offset_ms"] = HOUR_MS
+        post.store("an hour ahead", keep_s=2)
+        shim["realtime_offset_ms"] = 0
+        time.sleep(3.5)
+        post.fetch("an hour later")
+        post.store("before an hour that is left out", keep_s=1800)
+        post.waiting = []
+        shim["realtime_offset_ms"] = HOUR_MS
+        post.store("behind it", keep_s=1800)
+        post.fetch("with one that is over", client_pb.Welcome.PARTIAL)
+
+
 if __name__ == "__main__":
-    play(scene_stamps, scene_jumps, scene_no_processor_is_burnt, scene_epochs_over_restarts)
+    play(
+        scene_stamps,
+        scene_jumps,
+        scene_no_processor_is_burnt,
+        scene_epochs_over_restarts,
+        scene_stored_while_it_runs,
+        scene_stored_over_restarts,
+        scene_stored_expiry,
+    )

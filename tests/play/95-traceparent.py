@@ -46,6 +46,11 @@ def push(traceparent, *to):
     return backend_pb.Command(push=body)
 
 
+def kept(traceparent, *to):
+    body = backend_pb.Push(to=to, payload=b"gift", keep_s=3600, traceparent=traceparent)
+    return backend_pb.Command(push=body)
+
+
 def push_all(traceparent):
     return backend_pb.Command(push_all=backend_pb.PushAll(payload=b"all", traceparent=traceparent))
 
@@ -116,6 +121,27 @@ def scene_kept():
             if not again:
                 broker.stop()
                 broker.restart()
+
+
+def scene_stored():
+    """With what is stored for who is away: over kill -9, to one and to several."""
+    with Broker() as broker:
+        with Backend(broker, service="shop") as shop, Client(broker) as alice:
+            alice.login("alice", acks=True)
+            results = shop.submit(
+                kept(PARENT, "bob"), kept("", "bob"), kept(PARENT, "bob", "carol")
+            )
+            check_equal([code_name(each) for each in results], ["OK"] * 3, "pushes")
+            alice.send("alice", b"x", keep_s=3600, traceparent=PARENT)
+            check_equal(alice.expect("message").message.traceparent, PARENT, "at once")
+        broker.kill()
+        broker.restart()
+        wanted = {"bob": [PARENT, "", PARENT], "carol": [PARENT], "alice": [PARENT]}
+        for name, traces in wanted.items():
+            with Client(broker) as client:
+                check_equal(client.login(name, acks=True).stored_messages, len(traces), name)
+                got = [client.expect("message").message.traceparent for _ in traces]
+                check_equal(got, traces, f"what was stored for {name}")
 
 
 def start(broker, user):
@@ -252,4 +278,12 @@ def scene_programs():
             check_equal(run(usherctl(broker, *words))[0], 64, f"exit code of {words}")
 
 
-play(scene_unchanged, scene_none, scene_kept, scene_followed, scene_service_in_c, scene_programs)
+play(
+    scene_unchanged,
+    scene_none,
+    scene_kept,
+    scene_stored,
+    scene_followed,
+    scene_service_in_c,
+    scene_programs,
+)

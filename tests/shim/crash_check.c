@@ -127,6 +127,8 @@ static bool line_read(struct crash_truth *truth, const char *line)
         return event_read(truth, line);
     if (strncmp(line, "commit ", 7) == 0)
         return commit_read(truth, line);
+    if (crash_stored_line(&truth->stored, line))
+        return true;
     if (sscanf(line, "welcome %" SCNu64 " %64s %" SCNu64 " %32s", &position, user, &epoch, hex) ==
         4) {
         seq = seq_of(truth, user, epoch, KIND_ONLINE);
@@ -185,6 +187,7 @@ void crash_truth_fini(struct crash_truth *truth)
     free(truth->secrets);
     free(truth->commits);
     free(truth->digests);
+    free(truth->stored.items);
     *truth = (struct crash_truth){0};
 }
 
@@ -369,6 +372,8 @@ bool crash_check(const struct crash_truth *truth, const char *folder, uint64_t p
         return false;
     }
     bool good = check_content(&checking, store, position);
+    if (good && truth->stored.count > 0)
+        good = crash_stored_check(&truth->stored, store, position, text);
     if (good && truth->commits_count > 0)
         good = check_log(&checking, store, position);
     else if (good)

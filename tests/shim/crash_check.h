@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shim/crash_stored.h"
 #include "storage/store.h"
 
 enum { CRASH_TEXT_BYTES = 512 };
@@ -36,6 +37,7 @@ struct crash_truth {
     size_t commits_count;
     uint64_t *digests; /* what the log is after each of them, from 0 on */
     uint64_t digests_count;
+    struct crash_stored_list stored; /* for users */
 };
 
 /* Reads the stream of a store that has everything. False with a line in `text`. */
@@ -45,6 +47,8 @@ bool crash_truth_load(struct crash_truth *truth, struct store *store, char *text
  *   welcome POSITION USER EPOCH SECRET     a Welcome to a Login; the secret in hexadecimal
  *   logout POSITION USER EPOCH             Done to a Logout
  *   event POSITION SEQ USER EPOCH KIND     an event that a backend saw; KIND is the number
+ *   commit POSITION K                      the commit of usher-log-writer
+ *   stored, done                           crash_stored.h
  * Each must be in the stream: what was told and is not there was invented or lost. */
 bool crash_truth_read(struct crash_truth *truth, const char *path, char *text);
 

@@ -237,11 +237,12 @@ int main(int argc, char **argv)
     const struct counts *counts = &run.counts;
     printf("%" PRIu64 " images (%" PRIu64 " at syncs, %" PRIu64 " torn, %" PRIu64
            " before the birth) of %zu records; %" PRIu64 " to %" PRIu64
-           " of %zu events or commits, %zu told\n",
+           " of %zu events or commits, %zu told, %zu of them stored messages\n",
            counts->images, counts->at_syncs, counts->torn, counts->before_birth, run.log.count,
            counts->events_least, counts->events_most,
            run.truth.events_count + run.truth.commits_count,
-           run.truth.acks_count + run.truth.commits_count);
+           run.truth.acks_count + run.truth.commits_count + run.truth.stored.count,
+           run.truth.stored.count);
     run_fini(&run);
     return result;
 }

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No room for stored messages: in the map, in a map full of sessions, beside a reader that lets no
+page go, and on the disk. Each is refused honestly, what was said to be stored is there after
+kill -9, talk and logins go on as they would without, and it goes on when there is room."""
+
+import errno
+import importlib
+import os
+import resource
+import time
+
+from usherplay import Backend, Broker, check, check_equal, client_pb, eventually, play, scaled
+from usherplay.backend import backend_pb, code_name
+from usherplay.faults import OPTIONS, SECONDS, People
+from usherplay.shim import HALF, REFUSED, SYNCED_WRITES, SYNCS, WRITES, Shim
+
+MAP_FULL = importlib.import_module("75-map-full")
+HOUR = 3600
+NAMES = [f"away{number:02}" for number in range(30)]
+SMALL = {
+    "store.map_bytes": MAP_FULL.MAP_BYTES,
+    "store.events_kept": 1024,
+    "admin.listen": "127.0.0.1:0",
+    "inbox.stored_per_second": 0,
+    **OPTIONS,
+}
+
+
+class Gifts:
+    """What a service stores for users who are away, and what it was told of each."""
+
+    def __init__(self, broker):
+        self.broker = broker
+        self.backend = Backend(broker, "post")
+        self.told = {name: [] for name in NAMES}  # mids that are said to be stored, in order
+        self.made = 0
+        self.refused = []  # pushes, as they were
+
+    def push(self, count, size=200):
+        """So many in one Submit; gives the codes of those that were refused."""
+        pushes = []
+        for _ in range(count):
+            self.made += 1
+            name = NAMES[self.made % len(NAMES)]
+            payload = b"gift %d " % self.made + bytes(size)
+            pushes.append(backend_pb.Push(to=[name], payload=payload, keep_s=HOUR, tag=self.made))
+        return self._submit(pushes)
+
+    def push_again(self):
+        """What was refused, under the same tags."""
+        refused, self.refused = self.refused, []
+        codes = []
+        for at in range(0, len(refused), 20):
+            codes += self._submit(refused[at : at + 20])
+        return codes
+
+    def _submit(self, pushes):
+        results = self.backend.submit(*(backend_pb.Command(push=push) for push in pushes))
+        self.backend.fetch(wait_ms=1)  # which is its sign of life
+        codes = []
+        for push, result in zip(pushes, results):
+            told = self.told[push.to[0]]
+            if code_name(result) == "OK":
+                check(result.push.mid > max(told, default=0), "mids rise")
+                told.append(result.push.mid)
+            else:
+                check_equal(result.push.mid, 0, "the mid of what is refused")
+                self.refused.append(push)
+                codes.append(code_name(result))
+        return codes
+
+    def fill(self, at_once=50, most=20000):
+        """Until one is refused; gives the codes."""
+        while self.made < most:
+            refused = self.push(at_once)
+            if refused:
+                return refused
+        return check(False, f"{most} messages, and there is room")
+
+    def inbox(self, name):
+        mids, after = [], 0
+        while True:
+            question = backend_pb.Command(inbox=backend_pb.Inbox(user=name, after_mid=after))
+            page = self.backend.query(question).stored
+            mids += [message.mid for message in page.messages]
+            if not page.more:
+                check_equal(page.count, len(mids), f"how many are stored for {name}")
+                return mids
+            after = mids[-1]
+
+    def check(self):
+        """What was told is stored, and nothing that was refused."""
+        for name, mids in self.told.items():
+            check_equal(self.inbox(name), mids, f"what is stored for {name}")
+
+    def link(self):
+        """A new one: the last was silent for long, or is gone."""
+        self.lose()
+        self.backend = Backend(self.broker, "post")
+
+    def kick(self, names):
+        for at in range(0, len(names), 100):
+            kicks = [backend_pb.Kick(user=name) for name in names[at : at + 100]]
+            self.backend.submit(*(backend_pb.Command(kick=kick) for kick in kicks))
+            self.backend.fetch(wait_ms=1)
+
+    def crash(self):
+        """kill -9, and nothing is lost."""
+        self.lose()
+        self.broker.kill()
+        self.broker.restart()
+        self.link()
+        self.check()
+
+    def fetch(self, people, names):
+        """They come, and take all of it."""
+        for name in names:
+            client = people.must_login(name)
+            check_equal(client.welcome.stored_messages, len(self.told[name]), f"for {name}")
+            check(client.welcome.stored in (0, client_pb.Welcome.COMPLETE), "something is gone")
+            for mid in self.told[name]:
+                message = client.expect("message", mid=mid).message
+                client.post("ack", id=0, seq=message.seq)
+            check_equal(people.log_out(client), "done", "a logout")
+            self.told[name] = []
+
+    def room_again(self, people):
+        """What is pushed is taken, within some seconds."""
+        self.link()
+        began = time.monotonic()
+        eventually(lambda: not self.push(10), "room for stored messages", SECONDS)
+        seconds = time.monotonic() - began
+        people.talk()
+        self.check()
+        return seconds
+
+    def lose(self):
+        self.backend.lose()
+
+
+def others_go_on(people, round):
+    """Who does not store notices nothing: talk, new names, those who leave."""
+    people.talk()
+    for client in people.logins([f"new{round}.{number}" for number in range(5)]):
+        check_equal(people.log_out(client), "done", "a logout")
+    check_equal(people.outcomes["UNAVAILABLE"], 0, "logins that were refused")
+
+
+def player_is_told(people, code):
+    """A Send to somebody who is here is refused with the same word, and with a time."""
+    talker = people.talkers[0]
+    id = talker.post("send", to="listener", payload=bytes(900), keep_s=HOUR)
+    error = talker.answer_to(id).error
+    check_equal(client_pb.Error.Code.Name(error.code), code, "a Send with keep_s")
+    check(error.retry_after_ms > 0, f"{code} without retry_after_ms")
+
+
+def scene_full_map():
+    """Their half of the map is full: INBOX_FULL, and an operator is told which limit it was."""
+    with Broker(SMALL) as broker, People(broker) as people:
+        gifts = Gifts(broker)
+        people.talk()
+        check_equal(set(gifts.fill()), {"INBOX_FULL"}, "why")
+        stored = sum(map(len, gifts.told.values()))
+        for round in range(max(2, scaled(10))):
+            check_equal(set(gifts.push(20, 900)), {"INBOX_FULL"}, "why")
+            others_go_on(people, round)
+        player_is_told(people, "INBOX_FULL")
+        numbers = broker.numbers()
+        check(numbers["stored_refused_map"] > 20, "stored_refused_map")
+        check_equal(numbers["stored_full_percent"], 100, "stored_full_percent")
+        lines = [(line["percent"], line["limit"]) for line in broker.log_events("stored_full")]
+        check_equal(lines, [(lines[0][0], "store.map_bytes"), (100, "store.map_bytes")], "the log")
+        check(80 <= lines[0][0] < 100, f"told before it is full: {lines}")
+        gifts.check()
+        people.close()
+        people.talkers = None
+        gifts.crash()
+        gifts.fetch(people, NAMES[:20])
+        seconds = gifts.room_again(people)
+        gifts.fetch(people, NAMES[20:])
+        check(broker.numbers()["stored_full_percent"] < 80, "it is told as full for ever")
+        gifts.push(200)
+        gifts.crash()
+        print(f"     {stored} were stored; room again after {seconds * 1000:.0f} ms")
+        gifts.lose()
+
+
+def scene_full_of_sessions():
+    """A map that sessions have filled has no room for stored messages, though those have not their
+    half; and what was stored before stays."""
+    with Broker(SMALL) as broker, People(broker) as people:
+        broker.ends_with = (0, MAP_FULL.UNSAVED)
+        gifts = Gifts(broker)
+        people.talk()
+        check_equal(gifts.push(200), [], "refused")
+        MAP_FULL.fill_with_sessions(people)
+        MAP_FULL.fill_one_by_one(people)
+        gifts.link()
+        check_equal(set(gifts.fill()), {"INBOX_FULL"}, "why")
+        player_is_told(people, "INBOX_FULL")
+        check_equal(broker.numbers()["stored_full_percent"], 100, "stored_full_percent")
+        check_equal(broker.log_events("stored_full")[-1]["limit"], "store.map_bytes", "the log")
+        gifts.check()
+        people.talk()
+        MAP_FULL.leave_until_there_is_room(people)
+        gifts.link()
+        gifts.check()
+        people.talk()
+        gifts.kick(sorted(people.welcomes))
+        people.talkers = None
+        seconds = gifts.room_again(people)
+        people.close()
+        people.talkers = None
+        gifts.crash()
+        print(f"     {gifts.made} pushed; room again after {seconds * 1000:.0f} ms")
+        gifts.lose()
+
+
+def scene_stuck_reader():
+    """No page comes back: whatever is refused has left nothing behind, and it ends with the reader."""
+    with Broker(SMALL) as broker, People(broker) as people:
+        gifts = Gifts(broker)
+        people.talk()
+        reader = MAP_FULL.Reader(broker)
+        try:
+            codes = set(gifts.fill())
+            check(codes <= {"INBOX_FULL", "UNAVAILABLE"}, f"why: {codes}")
+            for _ in range(max(2, scaled(10))):
+                people.talk()
+                codes |= set(gifts.push(20, 900))
+            MAP_FULL.check_bound(broker)
+            gifts.check()
+        finally:
+            reader.release()
+        people.recover("somebody")
+        seconds = gifts.room_again(people)
+        people.close()
+        people.talkers = None
+        gifts.crash()
+        print(f"     {codes}; room again after {seconds * 1000:.0f} ms")
+        gifts.lose()
+
+
+def suffer(broker, people, fill, free, total):
+    """The disk is full: UNAVAILABLE, nothing is there of what was refused, and its tag is free."""
+    gifts = Gifts(broker)
+    people.talk()
+    check_equal(gifts.push(100), [], "refused")
+    fill()
+    refused, rounds = 0, 0
+    while rounds < max(3, scaled(8)) or (refused == 0 and rounds < 400):
+        codes = gifts.push(20, 900)
+        check(set(codes) <= {"UNAVAILABLE"}, f"why: {codes}")
+        check(not total or len(codes) == 20, f"{len(codes)} of 20 were refused")
+        refused += len(codes)
+        rounds += 1
+        people.talk(5)
+        people.login(f"new{rounds}")
+    check(refused > 0, "nothing was refused")
+    player_is_told(people, "UNAVAILABLE")
+    check(broker.numbers()["stored_refused_store"] > refused, "stored_refused_store")
+    gifts.check()  # who asks is not told of more than is stored, either
+    broker.check_alive()
+    free()
+    people.recover("somebody")
+    seconds = gifts.room_again(people)
+    del gifts.refused[200:]
+    check_equal(gifts.push_again(), [], "the tag of what was refused is free")
+    people.close()
+    people.talkers = None
+    gifts.crash()
+    gifts.fetch(people, NAMES)
+    gifts.lose()
+    return refused, seconds
+
+
+def scene_full_disk():
+    """ENOSPC of each kind of call."""
+    for what, calls, manner in (
+        ("writes", WRITES, REFUSED),
+        ("half a write", WRITES, HALF),
+        ("syncs", SYNCS, REFUSED),
+        ("all of them", WRITES | SYNCS | SYNCED_WRITES, REFUSED),
+    ):
+        options = {**SMALL, "store.map_bytes": 16 << 20}
+        with Shim() as shim, Broker(
+            {"store.path": shim.store, **options}, environment=shim.environment()
+        ) as broker, People(broker) as people:
+            refused, seconds = suffer(
+                broker,
+                people,
+                lambda: shim.fail(calls, errno.ENOSPC, manner=manner),
+                shim.heal,
+                total=True,
+            )
+            print(f"     {what}: {refused} refused; room again after {seconds * 1000:.0f} ms")
+
+
+def scene_file_size_limit():
+    """The file may not grow: what fits into it is stored, and the rest is refused."""
+    with Broker({**SMALL, "store.map_bytes": 16 << 20}) as broker, People(broker) as people:
+        hard = resource.prlimit(broker.process.pid, resource.RLIMIT_FSIZE)[1]
+
+        def limit(size):
+            resource.prlimit(broker.process.pid, resource.RLIMIT_FSIZE, (size, hard))
+
+        data = os.path.join(broker.store, "data.mdb")
+        refused, seconds = suffer(
+            broker, people, lambda: limit(os.path.getsize(data)), lambda: limit(hard), total=False
+        )
+        print(f"     {refused} refused; room again after {seconds * 1000:.0f} ms")
+
+
+if __name__ == "__main__":
+    play(
+        scene_full_map,
+        scene_full_of_sessions,
+        scene_stuck_reader,
+        scene_full_disk,
+        scene_file_size_limit,
+    )
