@@ -10,7 +10,10 @@
 #include "proto/username.h"
 
 /* An actor for who is away has no session, and retires when what was posted to it is stored: it
- * takes a place of limits.users for that long, which is one commit. */
+ * takes a place of limits.users for that long, which is one commit. A service may store for
+ * thousands at once, so the last places are for those who come themselves. */
+
+enum { LAST_PART = 16 };
 
 /* 0: he gets none, and *code says why. */
 static actor_handle claim(const struct away *away, struct turn *turn, struct bytes name,
@@ -21,7 +24,8 @@ static actor_handle claim(const struct away *away, struct turn *turn, struct byt
     if (*code != 0)
         return 0;
     *code = USHER__V1__ERROR__CODE__BUSY;
-    if (registry_count_of(away->registry, KIND_USER) >= limits_users(away->limits))
+    uint64_t users = limits_users(away->limits);
+    if (registry_count_of(away->registry, KIND_USER) >= users - users / LAST_PART)
         return 0;
     return registry_claim(away->registry, name.data, name.size, away->user);
 }

@@ -4,15 +4,23 @@
 #include "persist/stored_private.h"
 
 /* Whether one more may be stored. Everything that a sender could fill is somebody's part: of a
- * receiver's room players have one and services another; of all the room there is for what lives, a
- * player gets at it by his rates alone; and the log keeps an eighth of its half of the map for what
- * makes room (what is done, and what is moved by a cleaning), so that it is never too full to get
- * emptier.
+ * receiver's room players have one and services another; of all the room there is for what lives,
+ * and of the tags that are remembered, the last quarter is for services, since rates bound a player
+ * and nobody knows how many players are one; and the log keeps an eighth of its half of the map for
+ * what makes room (what is done, and what is moved by a cleaning), so that it is never too full to
+ * get emptier.
  *
  * Rates are kept by the name of the sender, in tables that forget who has spent least
  * (actors/spent.h). They are spent by what is stored and not by what is refused otherwise. */
 
-enum { HOUR_S = 3600, FULL_TOLD = 80, FULL_OVER = 70, ALL = 100, TOLD_AGAIN_MS = 60000 };
+enum {
+    HOUR_S = 3600,
+    SERVICES_PART = 4, /* 1/n of all, which players do not get */
+    FULL_TOLD = 80,
+    FULL_OVER = 70,
+    ALL = 100,
+    TOLD_AGAIN_MS = 60000
+};
 
 static const char MAP[] = "store.map_bytes";
 
@@ -63,35 +71,45 @@ static bool user_has_room(struct stored *stored, uint64_t key,
            bytes + message->payload_size <= inbox_stored_bytes(limits);
 }
 
+/* How much of all there is for who sends it. */
+uint64_t stored_part_for(const struct deliver_message *message, uint64_t all)
+{
+    return message->from_service ? all : all - all / SERVICES_PART;
+}
+
 /* The option that says no; NULL: there is room. */
-static const char *total_refuses(const struct stored *stored, uint64_t entry_bytes)
+static const char *total_refuses(const struct stored *stored, const struct deliver_message *message,
+                                 uint64_t entry_bytes)
 {
     const struct limits *limits = stored->options.limits;
     const struct index *index = &stored->index;
-    if (index->messages + stored->plan.messages >= inbox_stored_total(limits))
+    if (index->messages + stored->plan.messages >=
+        stored_part_for(message, inbox_stored_total(limits)))
         return "inbox.stored_total";
-    if (index->live_bytes + stored->plan.bytes + entry_bytes > inbox_stored_total_bytes(limits))
+    if (index->live_bytes + stored->plan.bytes + entry_bytes >
+        stored_part_for(message, inbox_stored_total_bytes(limits)))
         return "inbox.stored_total_bytes";
     return NULL;
 }
 
-static bool log_has_room(const struct stored *stored, uint64_t entry_bytes)
+static bool log_has_room(const struct stored *stored, const struct deliver_message *message,
+                         uint64_t entry_bytes)
 {
     uint64_t max = stored_room_max(stored);
-    return stored->log_room + stored_room_of(stored->plan.bytes + entry_bytes) <= max - max / 8;
+    return stored->log_room + stored_room_of(stored->plan.bytes + entry_bytes) <=
+           stored_part_for(message, max - max / 8);
 }
 
-static void no_room(struct stored *stored, const char *limit, bool map_is_full)
+static void no_room(struct stored *stored, const char *limit)
 {
     stored->refusing = limit;
     stored->refused_ms = stored->plan.now_ms;
-    stored->map_is_full = map_is_full;
 }
 
 void stored_no_room(struct stored *stored)
 {
     stored_count(stored, METRIC_stored_refused_map, 1);
-    no_room(stored, MAP, true);
+    no_room(stored, MAP);
 }
 
 static uint16_t refuse(const struct stored *stored, enum metric_id metric, uint16_t code)
@@ -103,7 +121,7 @@ static uint16_t refuse(const struct stored *stored, enum metric_id metric, uint1
 static uint16_t judge(struct stored *stored, uint64_t key, bool away,
                       const struct deliver_message *message, const struct admitting *so_far)
 {
-    if (memory_level() == MEMORY_FULL || (message->tag != 0 && tags_are_full(stored)))
+    if (memory_level() == MEMORY_FULL || (message->tag != 0 && tags_are_full(stored, message)))
         return refuse(stored, METRIC_stored_refused_busy, USHER__V1__ERROR__CODE__BUSY);
     if (!rates_allow(stored, away, message, false))
         return refuse(stored, METRIC_stored_refused_rate, USHER__V1__ERROR__CODE__RATE_LIMITED);
@@ -112,13 +130,13 @@ static uint16_t judge(struct stored *stored, uint64_t key, bool away,
         if (!user_has_room(stored, key, message, so_far))
             return refuse(stored, METRIC_stored_refused_user, USHER__V1__ERROR__CODE__INBOX_FULL);
     }
-    const char *refusing = total_refuses(stored, so_far->entry_bytes + so_far->name_bytes);
+    const char *refusing = total_refuses(stored, message, so_far->entry_bytes + so_far->name_bytes);
     if (refusing != NULL) {
-        no_room(stored, refusing, false);
+        no_room(stored, refusing);
         return refuse(stored, METRIC_stored_refused_total, USHER__V1__ERROR__CODE__INBOX_FULL);
     }
-    if (!log_has_room(stored, so_far->entry_bytes + so_far->name_bytes)) {
-        no_room(stored, MAP, false);
+    if (!log_has_room(stored, message, so_far->entry_bytes + so_far->name_bytes)) {
+        no_room(stored, MAP);
         return refuse(stored, METRIC_stored_refused_map, USHER__V1__ERROR__CODE__INBOX_FULL);
     }
     return 0;
@@ -148,9 +166,9 @@ static uint32_t percent_of(uint64_t part, uint64_t whole)
     return whole == 0 ? 0 : (uint32_t)(part >= whole ? ALL : part * ALL / whole);
 }
 
-/* Of the fullest, whose option is *limit. One that is nearly full and has no room for the last that
- * came is full, for a minute; and the map is when the store says so, since sessions may have what
- * is missing. */
+/* Of the fullest, whose option is *limit. One that had no room for the last that came is full, for
+ * a minute, whatever there is of it: sessions may have what is missing, or it was a player's part.
+ */
 static uint32_t fullest(const struct stored *stored, const char **limit)
 {
     const struct limits *limits = stored->options.limits;
@@ -170,7 +188,7 @@ static uint32_t fullest(const struct stored *stored, const char **limit)
     *limit = rooms[most].limit;
     bool refuses = stored->refusing != NULL &&
                    env_monotonic_ms(stored->options.env) - stored->refused_ms < TOLD_AGAIN_MS;
-    if (!refuses || (rooms[most].percent < FULL_TOLD && !stored->map_is_full))
+    if (!refuses)
         return rooms[most].percent;
     *limit = stored->refusing;
     return ALL;

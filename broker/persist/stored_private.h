@@ -187,11 +187,10 @@ struct stored {
     _Atomic uint64_t log_bytes, log_room; /* read by others */
     struct lock lock;
     pthread_cond_t settled;
-    struct index index;   /* under lock, as the next four */
+    struct index index;   /* under lock, as the next three */
     bool settling;        /* a transaction is planned or under way */
     const char *refusing; /* the option for which the last message found no room; NULL: it did */
     uint64_t refused_ms;
-    bool map_is_full; /* the store said so of it */
     struct lock notes_lock;
     struct bank notes; /* under notes_lock, as the next */
     uint64_t notes_since_ms;
@@ -237,7 +236,7 @@ uint64_t share_key(uint64_t number, uint32_t offset);
 
 /* stored_tags.c */
 struct tag *tag_find(struct stored *stored, uint64_t key); /* NULL: not seen */
-bool tags_are_full(struct stored *stored);
+bool tags_are_full(struct stored *stored, const struct deliver_message *message);
 struct tag *tag_set(struct stored *stored, uint64_t key, uint64_t mid, uint32_t until_s);
 uint32_t tag_until_s(uint64_t now_ms, uint64_t age_ms); /* of one that old; monotonic */
 void tag_place(struct stored *stored, struct tag *tag, uint16_t bytes); /* of its own entry */
@@ -257,6 +256,7 @@ struct admitting {
 };
 uint16_t stored_admit(struct stored *stored, uint64_t key, bool away,
                       const struct deliver_message *message, struct admitting *so_far);
+uint64_t stored_part_for(const struct deliver_message *message, uint64_t all);
 void stored_no_room(struct stored *stored); /* for a message, in the store */
 void stored_tell_full(struct stored *stored);
 

@@ -46,9 +46,10 @@ struct tag *tag_find(struct stored *stored, uint64_t key)
     return NULL;
 }
 
-bool tags_are_full(struct stored *stored)
+bool tags_are_full(struct stored *stored, const struct deliver_message *message)
 {
-    return stored->index.tags.count >= inbox_stored_total(stored->options.limits);
+    uint64_t all = inbox_stored_total(stored->options.limits);
+    return stored->index.tags.count >= stored_part_for(message, all);
 }
 
 void tag_place(struct stored *stored, struct tag *tag, uint16_t bytes)

@@ -152,6 +152,15 @@ FRIENDS_COLUMNS = [
 ]
 
 
+STORED_COLUMNS = [
+    ("p50_us", "login p50, us"),
+    ("p90_us", "p90"),
+    ("p99_us", "p99"),
+    ("cpu_us", "CPU of usherd for each login, us"),
+    ("stored_per_s", "stored a second"),
+]
+
+
 def figure_table(lines, columns, peers=("usher",)):
     """A row for each setting and peer, a column for each figure."""
     rows = [
@@ -165,6 +174,21 @@ def figure_table(lines, columns, peers=("usher",)):
                 label = setting if len(peers) == 1 else f"{setting}: {peer}"
                 rows.append(f"| {label} | " + " | ".join(cells) + " |")
     return rows
+
+
+def stored_table(lines):
+    """Logins alone and beside, and by how much the latter take longer in the same round."""
+    rows = figure_table(lines, STORED_COLUMNS)
+    if len(lines.settings) != 2:
+        return rows
+    alone, beside = sorted(lines.settings, key=len)
+    ratios = []
+    for name, _ in STORED_COLUMNS:
+        pairs = zip(
+            lines.values(alone, "usher", name, False), lines.values(beside, "usher", name, False)
+        )
+        ratios.append(cell([after / before for before, after in pairs]))
+    return rows + ["| of the same round, beside : alone | " + " | ".join(ratios) + " |"]
 
 
 def replace(text, name, rows):
@@ -299,7 +323,7 @@ def write_all(folder, docs):
         name: Lines(folder, name)
         for name in (
             *("forward", "open", "fanout", "users", "beside", "threads", "idle", "alone"),
-            *("rooms", "rooms-open", "rooms-large", "rooms-away", "friends"),
+            *("rooms", "rooms-open", "rooms-large", "rooms-away", "friends", "stored"),
         )
     }
     tables = {
@@ -332,6 +356,7 @@ def write_all(folder, docs):
         ),
         "rooms-away": ("rooms-away", lambda lines: figure_table(lines, AWAY_COLUMNS)),
         "friends": ("friends", lambda lines: figure_table(lines, FRIENDS_COLUMNS)),
+        "stored": ("stored", stored_table),
     }
     path = os.path.join(docs, "performance.md")
     with open(path, encoding="utf-8") as file:

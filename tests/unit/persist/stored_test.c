@@ -146,6 +146,29 @@ static void the_node_has_so_many(void **state)
     assert_int_equal(store_from(stand, "ann", "zoe"), USHER__V1__ERROR__CODE__INBOX_FULL);
 }
 
+/* Many players are few who have many names: of all there is they get three quarters. */
+static void the_last_quarter_is_for_services(void **state)
+{
+    enum { ALL = 8, PLAYERS = 6 };
+    struct stand *stand = *state;
+    char user[16];
+    stand->limits.inbox_stored_total = ALL;
+    for (unsigned i = 0; i < ALL + 2; i++) {
+        (void)snprintf(user, sizeof(user), "user%u", i);
+        uint16_t code = i < PLAYERS ? 0 : USHER__V1__ERROR__CODE__INBOX_FULL;
+        assert_int_equal(store_from(stand, user, user), code);
+    }
+    assert_int_equal(stored_look(stand->stored).percent, 100); /* one was refused */
+    for (unsigned i = 0; i < 4; i++) {
+        uint16_t code = i < ALL - PLAYERS ? 0 : USHER__V1__ERROR__CODE__INBOX_FULL;
+        assert_int_equal(stand_store(stand, "bob", of_service(stand, "hello"), NULL), code);
+    }
+    stand->limits.inbox_stored_total = 1000;
+    stand->limits.inbox_stored_total_bytes = stored_look(stand->stored).bytes + 100;
+    assert_int_equal(store_from(stand, "ann", "bob"), USHER__V1__ERROR__CODE__INBOX_FULL);
+    assert_int_equal(stand_store(stand, "bob", of_service(stand, "hello"), NULL), 0);
+}
+
 static void senders_have_rates(void **state)
 {
     struct stand *stand = *state;
@@ -414,9 +437,20 @@ static void tags_are_bounded(void **state)
     stand->limits.inbox_stored_total = 2;
     assert_int_equal(stand_store(stand, "bob", tagged(stand, 3), NULL),
                      USHER__V1__ERROR__CODE__BUSY);
+    stand->limits.inbox_stored_total = 3; /* rounded up: all of so few */
+    struct deliver_message *gift = of_service(stand, "hello");
+    gift->tag = 1;
+    assert_int_equal(stand_store(stand, "bob", gift, NULL), 0);
+    stand->limits.inbox_stored_total = 4;
+    assert_int_equal(stand_store(stand, "bob", tagged(stand, 3), NULL),
+                     USHER__V1__ERROR__CODE__BUSY);
+    gift = of_service(stand, "hello");
+    gift->tag = 2;
+    assert_int_equal(stand_store(stand, "bob", gift, NULL), 0);               /* the last quarter */
     assert_int_equal(stand_store(stand, "bob", tagged(stand, 1), &again), 0); /* it is known */
     assert_int_equal(first, again);
     assert_int_equal(store_from(stand, "ann", "bob"), 0);
+    stand->limits.inbox_stored_total = 10;
     stand->ms += 601000;
     for (unsigned i = 0; i < 8; i++)
         change_free(stand_login(stand, "nobody", 0)); /* they are looked for */
@@ -824,6 +858,7 @@ int main(void)
         TEST(a_user_has_so_many_bytes),
         TEST(limits_count_within_a_change),
         TEST(the_node_has_so_many),
+        TEST(the_last_quarter_is_for_services),
         TEST(senders_have_rates),
         TEST(to_those_who_are_away_fewer),
         TEST(a_refusal_spends_nothing),
