@@ -241,9 +241,9 @@ static int open_admission(struct broker *broker)
 
 int broker_make_own(struct broker *broker)
 {
-    int error = 0;
-    if (broker->options->friends_mode != FRIENDS_OFF)
-        error = watch_claim(broker->registry, &watch_behaviour, &broker->settings.watch_shards);
+    /* Also with friends.mode off: the process after this one may have another, and wants to find
+     * them before all users. */
+    int error = watch_claim(broker->registry, &watch_behaviour, &broker->settings.watch_shards);
     if (error == 0 && broker->options->auth_mode != AUTH_MODE_OPEN)
         error = open_admission(broker);
     broker->ingress.lobby.admission = broker->admission;

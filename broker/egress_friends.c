@@ -39,8 +39,7 @@ void egress_see_crowd(struct egress *egress, const struct runner *runner, uint64
 void egress_tell_friends(struct egress *egress, struct runner *runner,
                          const struct presence_event *event)
 {
-    if (egress->settings->watch_shards == NULL ||
-        atomic_load_explicit(&egress->counters->watch_pairs, memory_order_seq_cst) == 0)
+    if (atomic_load_explicit(&egress->counters->watch_pairs, memory_order_seq_cst) == 0)
         return;
     uint64_t hash = watch_hash(egress->settings, bytes_of_text(event->user));
     struct watch_event_message *message = watch_event_create(event);

@@ -50,7 +50,7 @@ struct settings {
     bool stored_for_away; /* inbox.offline_from any: players may store for who has no session */
     const char *stored_service;       /* is told of what is stored for such users; "": none */
     uint64_t friends_key[2];          /* random; see watch_hash in watch.h */
-    const actor_handle *watch_shards; /* WATCH_SHARDS of them; NULL: friends.mode is off */
+    const actor_handle *watch_shards; /* WATCH_SHARDS of them */
 };
 
 /* What is counted per source and of those who have left; before anybody runs a turn, and after. 0

@@ -6,6 +6,7 @@
 #include "instance/instance.h"
 #include "proto/varint.h"
 #include "room/room.h"
+#include "upgrade/shards.h"
 #include "upgrade/upgrade.h"
 #include "user/user.h"
 
@@ -17,6 +18,7 @@ struct unpacking {
     const int *fds;
     size_t fd_count, fd_used;
     struct upgrade_report *report;
+    struct shards shards;
     bool begun, ended;
 };
 
@@ -65,6 +67,7 @@ static int take_node(struct unpacking *unpacking, const Usher__V1__HandoverNode 
     memcpy(settings->friends_key, node->friends_key.data, sizeof(settings->friends_key));
     services_move_key(parts->services, node->services_key.data);
     atomic_store(&parts->awake->lost_ns, node->lost_ns);
+    atomic_store(&counters->crowd_until_ms, node->crowd_until_ms);
     registry_begin_above(parts->registry, node->actor_generation);
     net_begin_above(parts->net, node->conn_generation);
     return 0;
@@ -99,14 +102,15 @@ static int take_conn(struct unpacking *unpacking, const Usher__V1__HandoverConn 
     return 0;
 }
 
-/* An actor of that handle, with its first message (taken; NULL: there is no memory). */
+/* An actor of that handle, with its first message (taken; NULL: there is no memory). One that is
+ * there already, with more of the same. */
 static int place(struct unpacking *unpacking, uint64_t handle, const char *name,
-                 const struct behaviour *behaviour, struct message *message)
+                 const struct behaviour *behaviour, struct message *message, bool there)
 {
     const struct upgrade_parts *parts = unpacking->parts;
-    int error = message != NULL
-                    ? registry_place(parts->registry, handle, name, strlen(name), behaviour)
-                    : -ENOMEM;
+    int error = message != NULL ? 0 : -ENOMEM;
+    if (error == 0 && !there)
+        error = registry_place(parts->registry, handle, name, strlen(name), behaviour);
     if (error == 0)
         error = scheduler_post(parts->scheduler, parts->runner, handle, message);
     if (error != 0) {
@@ -122,28 +126,36 @@ static int take_user(struct unpacking *unpacking, const Usher__V1__HandoverUser 
 {
     const struct upgrade_parts *parts = unpacking->parts;
     bool connected = user->conn != 0 && net_owner(parts->net, user->conn) == user->handle;
+    const struct moved_records records = {shards_find, &unpacking->shards};
     unpacking->report->users++;
-    return place(unpacking, user->handle, user->name, parts->user, user_move_in(user, connected));
+    return place(unpacking, user->handle, user->name, parts->user,
+                 user_move_in(user, connected, &records), false);
 }
 
 static int take_instance(struct unpacking *unpacking, const Usher__V1__HandoverInstance *instance)
 {
     unpacking->report->instances++;
     return place(unpacking, instance->handle, instance->name, unpacking->parts->instance,
-                 instance_move_in(instance));
+                 instance_move_in(instance), false);
 }
 
 static int take_room(struct unpacking *unpacking, const Usher__V1__HandoverRoom *room)
 {
     unpacking->report->rooms++;
-    return place(unpacking, room->handle, room->name, unpacking->parts->room, room_move_in(room));
+    return place(unpacking, room->handle, room->name, unpacking->parts->room, room_move_in(room),
+                 false);
 }
 
 static int take_shard(struct unpacking *unpacking, const Usher__V1__HandoverShard *shard)
 {
-    int error = registry_place(unpacking->parts->registry, shard->handle, shard->name,
-                               strlen(shard->name), unpacking->parts->shard);
-    return error == 0 ? 0 : refuse(unpacking, error, "shard with the handle", shard->handle);
+    const struct upgrade_parts *parts = unpacking->parts;
+    bool there = registry_find(parts->registry, shard->name, strlen(shard->name)) == shard->handle;
+    int error =
+        place(unpacking, shard->handle, shard->name, parts->shard, watch_move_in(shard), there);
+    if (error == 0 && !shards_know(&unpacking->shards,
+                                   registry_actor(parts->registry, actor_slot(shard->handle))))
+        return refuse(unpacking, -EPROTO, "no shard, the actor with the handle", shard->handle);
+    return error;
 }
 
 static int take_service(struct unpacking *unpacking, const Usher__V1__HandoverService *service)
@@ -232,6 +244,7 @@ int upgrade_unpack(const struct upgrade_parts *parts, struct bytes records, cons
 {
     struct unpacking unpacking = {
         .parts = parts, .fds = fds, .fd_count = fd_count, .report = report};
+    unpacking.shards.settings = parts->settings;
     parts->runner->now_ms = env_monotonic_ms(parts->env);
     parts->runner->wall_ms = env_wall_ms(parts->env);
     report->bytes = records.size;

@@ -8,6 +8,7 @@
 #include "instance/instance.h"
 #include "proto/handover.h"
 #include "room/room.h"
+#include "upgrade/shards.h"
 #include "upgrade/upgrade.h"
 #include "user/user.h"
 
@@ -46,6 +47,7 @@ static int pack_node(const struct upgrade_parts *parts, const uint8_t key[SERVIC
     node.actor_generation = registry_generation(parts->registry);
     node.io_threads = parts->io_threads;
     node.lost_ns = atomic_load(&parts->awake->lost_ns);
+    node.crowd_until_ms = atomic_load(&counters->crowd_until_ms);
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_NODE;
     record.node = &node;
     return handover_append(out, &record);
@@ -126,18 +128,11 @@ static int pack_instance(struct actor *actor, actor_handle handle, struct arena 
     return handover_append(&load->records, &record);
 }
 
-static int pack_shard(const struct upgrade_parts *parts, struct actor *actor, actor_handle handle,
+static int pack_shard(struct actor *actor, actor_handle handle, struct arena *arena,
                       struct upgrade_load *load, struct upgrade_report *report)
 {
-    Usher__V1__HandoverShard shard = USHER__V1__HANDOVER_SHARD__INIT;
-    Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
-    if (atomic_load(&parts->counters->watch_pairs) > 0)
-        return refuse(report, actor);
-    shard.handle = handle;
-    shard.name = actor->name;
-    record.body_case = USHER__V1__HANDOVER_RECORD__BODY_SHARD;
-    record.shard = &shard;
-    return handover_append(&load->records, &record);
+    int error = shards_pack(actor, handle, arena, &load->records);
+    return error == -EBUSY ? refuse(report, actor) : error;
 }
 
 static int pack_user(const struct upgrade_parts *parts, struct actor *actor, actor_handle handle,
@@ -171,7 +166,7 @@ static int pack_actor(const struct upgrade_parts *parts, actor_handle handle, st
     case KIND_INSTANCE:
         return pack_instance(actor, handle, arena, load, report);
     case KIND_WATCH:
-        return pack_shard(parts, actor, handle, load, report);
+        return pack_shard(actor, handle, arena, load, report);
     case KIND_ROOM:
         return pack_room(actor, handle, load, report);
     default:

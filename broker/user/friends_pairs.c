@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "user/friends_private.h"
-#include "user/names.h"
 
 /* Whom a user watches: places in an array, found by name. The name itself stands in the record that
  * he shares with all who watch the same one, and a part of its hash in the place, so looking for a
@@ -22,30 +21,12 @@
 
 enum { PLACES_MIN = 4, WAIT_BATCHES_MAX = 8 };
 
-static void *resize(void *before, size_t size_before, size_t size)
-{
-    void *after;
-    MEMORY_MUST((after = realloc(before, size)) != NULL, "friends");
-    memory_account(MEMORY_OF_FRIENDS, (int64_t)size - (int64_t)size_before);
-    return after;
-}
-
-static uint32_t part_of(uint64_t hash)
-{
-    return hash & 0xffffff;
-}
-
-static struct bytes name_of(const struct pair *pair)
-{
-    return pair->pending ? names_get(pair->name) : watch_record_name(pair->record);
-}
-
 /* UINT32_MAX: he is not watched. */
 static uint32_t find(const struct friends *friends, uint64_t hash, struct bytes name)
 {
     for (uint32_t i = 0; i < friends->top; i++)
-        if (friends->pairs[i].hash == part_of(hash) && friends->pairs[i].record != NULL &&
-            bytes_equal(name_of(&friends->pairs[i]), name))
+        if (friends->pairs[i].hash == pair_hash(hash) && friends->pairs[i].record != NULL &&
+            bytes_equal(pair_name(&friends->pairs[i]), name))
             return i;
     return UINT32_MAX;
 }
@@ -103,6 +84,12 @@ void plan_end(struct plan *plan)
     free(plan->goes);
 }
 
+uint64_t pairs_take(struct turn *turn, uint32_t count)
+{
+    turn_count(turn, METRIC_friends_pairs, count);
+    return atomic_fetch_add_explicit(&turn->counters->watch_pairs, count, memory_order_seq_cst);
+}
+
 void pairs_give_back(struct turn *turn, uint32_t count)
 {
     uint64_t before =
@@ -124,10 +111,8 @@ enum plan_fault plan_reserve(const struct plan *plan, const struct friends *frie
         return PLAN_FITS;
     }
     uint32_t more = plan->fresh - plan->gone;
-    /* Before any shard hears of it: see egress_stored. */
     uint64_t before =
-        atomic_fetch_add_explicit(&turn->counters->watch_pairs, more, memory_order_seq_cst);
-    turn_count(turn, METRIC_friends_pairs, more);
+        pairs_take(turn, more); /* before any shard hears of it: see egress_friends.c */
     if (before + more <= friends_pairs(turn->limits))
         return PLAN_FITS;
     pairs_give_back(turn, more);
@@ -138,6 +123,15 @@ enum plan_fault plan_reserve(const struct plan *plan, const struct friends *frie
 
 /* --- pairs ------------------------------------------------------------------------------------ */
 
+void pairs_grow(struct friends *friends, uint32_t size)
+{
+    struct pair *pairs;
+    MEMORY_MUST((pairs = realloc(friends->pairs, size * sizeof(*pairs))) != NULL, "friends");
+    memory_account(MEMORY_OF_FRIENDS, (int64_t)((size - friends->size) * sizeof(*pairs)));
+    friends->pairs = pairs;
+    friends->size = size;
+}
+
 static uint32_t take_place(struct friends *friends)
 {
     if (friends->free != 0) {
@@ -146,10 +140,8 @@ static uint32_t take_place(struct friends *friends)
         return position;
     }
     if (friends->top == friends->size) {
-        uint32_t size = friends->size > 0 ? friends->size + friends->size / 2 : PLACES_MIN;
-        friends->pairs =
-            resize(friends->pairs, friends->size * sizeof(struct pair), size * sizeof(struct pair));
-        friends->size = size;
+        uint32_t size = friends->size + friends->size / 2;
+        pairs_grow(friends, size > PLACES_MIN ? size : PLACES_MIN);
     }
     return friends->top++;
 }
@@ -173,7 +165,7 @@ static void posts_send(const struct friends *friends, const struct posts *posts,
     uint64_t hash = 0;
     for (uint32_t i = 0; i < places->count; i++) {
         const struct pair *pair = &friends->pairs[places->positions[i]];
-        struct bytes name = name_of(pair);
+        struct bytes name = pair_name(pair);
         hash = watch_hash(turn->settings, name);
         watch_message_add(message, hash, places->positions[i], pair->serial, name);
     }
@@ -187,7 +179,7 @@ static void posts_add(const struct friends *friends, struct posts *posts, uint32
     const struct pair *pair = &friends->pairs[position];
     struct places *places = &posts->of_shard[pair->hash % WATCH_SHARDS];
     places->positions[places->count++] = position;
-    places->names_bytes += (uint32_t)name_of(pair).size;
+    places->names_bytes += (uint32_t)pair_name(pair).size;
     if (places->count == WATCH_PAIRS_MAX)
         posts_send(friends, posts, places, turn);
 }
@@ -207,7 +199,7 @@ static uint32_t add(struct friends *friends, const struct wish *wish, bool servi
     *pair = (struct pair){
         .name = name,
         .serial = ++friends->serial,
-        .hash = part_of(wish->hash),
+        .hash = pair_hash(wish->hash),
         .pending = 1,
         .service = service,
     };

@@ -9,6 +9,7 @@
 #include "actors/watch.h"
 #include "proto/client_frame.h"
 #include "user/friends.h"
+#include "user/names.h"
 #include "user/user.h"
 
 /* Whom he watches: 16 bytes. Its position and serial are what the target's shard knows it by. */
@@ -79,6 +80,22 @@ struct friends *friends_if_any(const struct session *session);
 
 /* --- friends_pairs.c -------------------------------------------------------------------------- */
 
+static inline struct bytes pair_name(const struct pair *pair)
+{
+    return pair->pending ? names_get(pair->name) : watch_record_name(pair->record);
+}
+
+static inline uint32_t pair_hash(uint64_t hash)
+{
+    return hash & 0xffffff;
+}
+
+/* Room for so many places, more than there is. */
+void pairs_grow(struct friends *friends, uint32_t size);
+
+/* So many more are counted, of the whole node, and how many there were before. */
+uint64_t pairs_take(struct turn *turn, uint32_t count);
+
 /* What a Watch or a WatchList comes to. */
 struct wish {
     struct bytes name;
@@ -138,6 +155,9 @@ void pairs_give_back(struct turn *turn, uint32_t count);
 void pairs_fini(struct friends *friends);
 
 /* --- friends_tell.c --------------------------------------------------------------------------- */
+
+/* One more that stands in what is gathered. Takes the hold of what was told. */
+void tell_gather(struct friends *friends, struct gathered gathered);
 
 /* The target looks like that now. Takes a hold of the record. */
 void tell_changed(struct session *session, struct friends *friends, uint32_t position,

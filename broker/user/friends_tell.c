@@ -70,21 +70,26 @@ void tell_all(struct friends *friends, const struct turn *turn)
     friends->wanted = true;
 }
 
+void tell_gather(struct friends *friends, struct gathered gathered)
+{
+    if (friends->gathered_count == friends->gathered_capacity) {
+        uint32_t capacity = friends->gathered_capacity > 0 ? friends->gathered_capacity * 2 : 4;
+        struct gathered *more;
+        MEMORY_MUST((more = realloc(friends->gathered, capacity * sizeof(*more))) != NULL,
+                    "friends");
+        memory_account(MEMORY_OF_FRIENDS,
+                       (int64_t)((capacity - friends->gathered_capacity) * sizeof(*more)));
+        friends->gathered = more;
+        friends->gathered_capacity = capacity;
+    }
+    friends->gathered[friends->gathered_count++] = gathered;
+}
+
 static void gather(struct friends *friends, uint32_t position, struct watch_record *told,
                    struct turn *turn)
 {
     struct pair *pair = &friends->pairs[position];
-    if (friends->gathered_count == friends->gathered_capacity) {
-        uint32_t capacity = friends->gathered_capacity > 0 ? friends->gathered_capacity * 2 : 4;
-        struct gathered *gathered;
-        MEMORY_MUST((gathered = realloc(friends->gathered, capacity * sizeof(*gathered))) != NULL,
-                    "friends");
-        memory_account(MEMORY_OF_FRIENDS,
-                       (int64_t)((capacity - friends->gathered_capacity) * sizeof(*gathered)));
-        friends->gathered = gathered;
-        friends->gathered_capacity = capacity;
-    }
-    friends->gathered[friends->gathered_count++] = (struct gathered){told, position, pair->serial};
+    tell_gather(friends, (struct gathered){told, position, pair->serial});
     pair->dirty = 1;
     if (friends->batch_due_ms != 0)
         return;
@@ -245,6 +250,7 @@ void tell_due(struct session *session, struct friends *friends, struct turn *tur
 {
     if (session->conn == 0)
         return;
+    friends->blocks = false; /* also when what was due is waited for longer: more are coming */
     if (snapshot_due_ms(friends, turn) <= turn->now_ms)
         begin_snapshot(friends, turn);
     if (friends->snapping)

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "proto/handover.h"
+#include "user/friends_moved.h"
 #include "user/rooms.h"
 #include "user/shelf.h"
 #include "user/user.h"
@@ -139,7 +140,7 @@ bool user_move_out(const struct session *session, actor_handle self, const char 
     Usher__V1__HandoverShelf shelf = USHER__V1__HANDOVER_SHELF__INIT;
     const struct company *company = session->company;
     if (session->status == SESSION_NONE || session->unread.first != NULL || session->feeding ||
-        (company != NULL && company->friends != NULL) || !shelf_move_out(session, &shelf))
+        !shelf_move_out(session, &shelf))
         return false;
     user.shelf = company != NULL && company->shelf != NULL ? &shelf : NULL;
     *bytes_put((uint8_t *)text, rooms) = '\0';
@@ -147,7 +148,7 @@ bool user_move_out(const struct session *session, actor_handle self, const char 
     arena_reset(arena);
     if (!describe_inbox(session->inbox, arena, &user) ||
         !describe_requests(session->requests, arena, &user) ||
-        !rooms_move_out(session, arena, &user))
+        !rooms_move_out(session, arena, &user) || !friends_move_out(session, arena, &user))
         return false;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_USER;
     record.user = &user;
@@ -163,10 +164,11 @@ struct moved_message {
     uint8_t bytes[]; /* a HandoverUser */
 };
 
-struct message *user_move_in(const Usher__V1__HandoverUser *user, bool connected)
+struct message *user_move_in(const Usher__V1__HandoverUser *user, bool connected,
+                             const struct moved_records *records)
 {
     size_t size = usher__v1__handover_user__get_packed_size(user);
-    struct moved_message *message = message_create(MESSAGE_MOVED, sizeof(*message) + size);
+    struct moved_message *message = friends_move_message(user, sizeof(*message) + size, records);
     if (message == NULL)
         return NULL;
     message->connected = connected;
@@ -279,6 +281,7 @@ void user_moved(struct session *session, struct message *message, struct turn *t
         shelf_move_in(session, user->shelf, turn);
     if (user->memberships != NULL)
         rooms_move_in(session, user->memberships, session->conn != 0 && !moved->connected);
+    friends_move_in(session, user, message, turn);
     turn_count(turn,
                session->status == SESSION_IS_ONLINE ? METRIC_sessions_online
                                                     : METRIC_sessions_detached,

@@ -26,9 +26,16 @@ void user_move_fights(const struct session *session, const char *name,
 bool user_move_out(const struct session *session, actor_handle self, const char *name,
                    struct arena *arena, struct buffer *out);
 
-/* Over there: the message that makes him what he was, to be posted to an actor of that handle and
- * name. `connected`: his connection has come over, too. NULL without memory. */
-struct message *user_move_in(const Usher__V1__HandoverUser *user, bool connected);
+/* Over there: who knows how those who are watched look. */
+struct moved_records {
+    struct watch_record *(*find)(void *context, struct bytes name); /* borrowed */
+    void *context;
+};
+
+/* The message that makes him what he was, to be posted to an actor of that handle and name.
+ * `connected`: his connection has come over, too. NULL without memory. */
+struct message *user_move_in(const Usher__V1__HandoverUser *user, bool connected,
+                             const struct moved_records *records);
 
 /* --- the rows of the table: each takes its message ------------------------------------------- */
 typedef void user_handler(struct session *session, struct message *message, struct turn *turn);

@@ -57,14 +57,14 @@ struct watch_shard {
 /* --- targets.c -------------------------------------------------------------------------------- */
 
 /* NULL: nobody of that name is a target. Valid until the next claim. */
-struct target *target_find(struct watch_shard *shard, uint64_t hash, struct bytes name);
+struct target *target_find(const struct watch_shard *shard, uint64_t hash, struct bytes name);
 /* Several will be asked for soon: their memory is fetched meanwhile, all at once. */
 void targets_fetch(const struct watch_shard *shard, const struct watch_pair *pairs, uint32_t count);
 /* Finds or makes it. */
 struct target *target_claim(struct watch_shard *shard, const struct settings *settings,
                             uint64_t hash, struct bytes name);
 
-static inline struct target *target_at(struct watch_shard *shard, uint32_t number)
+static inline struct target *target_at(const struct watch_shard *shard, uint32_t number)
 {
     CHECK(number < shard->top && shard->targets[number].record != NULL);
     return &shard->targets[number];
@@ -93,5 +93,10 @@ void target_end_telling(struct watch_shard *shard);
 struct target *target_take_look(struct watch_shard *shard); /* LOOKS_ASKED from then on */
 
 void targets_fini(struct watch_shard *shard);
+
+/* --- moved.c ---------------------------------------------------------------------------------- */
+
+/* What came over is its own now. */
+void watch_moved(struct watch_shard *shard, const struct message *message, struct turn *turn);
 
 #endif

@@ -415,6 +415,9 @@ void watch_receive(struct watch_place *place, struct message *message, struct tu
     case MESSAGE_TICK:
         shard->timer_ms = 0;
         break;
+    case MESSAGE_MOVED:
+        watch_moved(shard, message, turn);
+        break;
     case MESSAGE_WATCH_MORE:
     case MESSAGE_STOP:
         break;

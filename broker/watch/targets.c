@@ -46,7 +46,7 @@ void targets_fetch(const struct watch_shard *shard, const struct watch_pair *pai
             __builtin_prefetch(shard->targets[*bucket_of(shard, pairs[i].hash) - 1].record);
 }
 
-struct target *target_find(struct watch_shard *shard, uint64_t hash, struct bytes name)
+struct target *target_find(const struct watch_shard *shard, uint64_t hash, struct bytes name)
 {
     uint32_t link = shard->bucket_count > 0 ? *bucket_of(shard, hash) : 0;
     while (link != 0) {

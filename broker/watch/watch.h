@@ -8,6 +8,8 @@
  * (actors/turn.h); actors/watch.h has the messages. Owned by the actor's turn, never blocks. */
 
 #include "actors/watch.h"
+#include "handover.pb-c.h"
+#include "proto/arena.h"
 #include "runtime/registry.h"
 
 struct watch_shard;
@@ -34,5 +36,25 @@ void watch_finish(struct watch_place *place, struct turn *turn);
 
 /* The process ends: frees it all, and tells nobody. */
 void watch_clear(struct watch_place *place);
+
+/* --- moved.c: a shard goes over to another process -------------------------------------------- */
+
+/* How far it has come. All zero: nothing of it has been described. */
+struct watch_walk {
+    uint32_t target, watcher;
+    bool over; /* there is no more */
+};
+
+/* The next of its targets, as many as one record should have; between two turns. What it refers to
+ * is the shard's and the arena's. False: it cannot go now, or the arena is full. */
+bool watch_move_out(const struct watch_place *place, struct watch_walk *walk, struct arena *arena,
+                    Usher__V1__HandoverShard *shard);
+
+/* Over there: the message that adds them to a shard. NULL without memory. */
+struct message *watch_move_in(const Usher__V1__HandoverShard *shard);
+
+/* How that one of his targets looks, borrowed; NULL: there is no such. Between two turns. */
+struct watch_record *watch_record_of(const struct watch_place *place, uint64_t hash,
+                                     struct bytes name);
 
 #endif

@@ -223,6 +223,7 @@ static inline void tape_friends(struct stage *stage, const Usher__V1__FriendStat
         tape_enum(stage, &usher__v1__friend_state__state__descriptor, friend->state);
         if (friend->status.len > 0)
             tape_bytes(stage, friend->status.data, friend->status.len);
+        tape_number_if(stage, "since", friend->since_ms);
     }
 }
 

@@ -1,124 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "actors/watch.h"
-#include "unit/actors/stage_user.h"
+#include "unit/user/friends_stage.h"
 
 /* The watcher's side of friends: what he tells the shards, and what of their answers his client is
- * told, and when. The shards are one actor, 700; it is told in the order of the real ones. */
-
-enum { SHARD = 700, BATCH_MS = 250 };
-
-static struct stage *begin(void **state)
-{
-    static actor_handle shards[WATCH_SHARDS];
-    struct stage *stage = *state;
-    for (unsigned i = 0; i < WATCH_SHARDS; i++)
-        shards[i] = SHARD;
-    stage->settings.friends_mode = FRIENDS_OPEN;
-    stage->settings.watch_shards = shards;
-    stage->limits.friends_targets = 3;
-    stage->limits.friends_pairs = 100;
-    stage->limits.friends_batch_ms = BATCH_MS;
-    stage->limits.limits_frame_bytes = 16384;
-    stage->limits.limits_output_bytes = 100000;
-    stage->limits.limits_output_soft_bytes = 50000;
-    stage_login(stage, 10, false);
-    return stage;
-}
-
-static void put_watch(struct stage *stage, uint64_t id, const char *add, const char *remove)
-{
-    Usher__V1__Watch watch = USHER__V1__WATCH__INIT;
-    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
-    char text[512], *names[2][128], *rest;
-    size_t counts[2] = {0};
-    const char *from[2] = {add, remove};
-    snprintf(text, sizeof(text), "%s/%s", add, remove);
-    char *at = text;
-    for (unsigned i = 0; i < 2; i++) {
-        char *list = at;
-        at += strlen(from[i]);
-        *at++ = '\0';
-        for (char *name = strtok_r(list, " ", &rest); name; name = strtok_r(NULL, " ", &rest))
-            names[i][counts[i]++] = name;
-    }
-    watch.n_add = counts[0];
-    watch.add = names[0];
-    watch.n_remove = counts[1];
-    watch.remove = names[1];
-    frame.id = id;
-    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_WATCH;
-    frame.watch = &watch;
-    put_frame(stage, &frame);
-}
-
-static void play_watch(struct stage *stage, uint64_t id, const char *add, const char *remove)
-{
-    put_watch(stage, id, add, remove);
-    stage_play(stage, 10);
-}
-
-static void put_status(struct stage *stage, uint64_t id, const char *text, bool invisible)
-{
-    Usher__V1__SetStatus status = USHER__V1__SET_STATUS__INIT;
-    Usher__V1__ClientFrame frame = USHER__V1__CLIENT_FRAME__INIT;
-    status.status = (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
-    status.invisible = invisible;
-    frame.id = id;
-    frame.body_case = USHER__V1__CLIENT_FRAME__BODY_SET_STATUS;
-    frame.set_status = &status;
-    put_frame(stage, &frame);
-    stage_play(stage, 10);
-}
-
-static void shard_says(struct stage *stage, uint32_t position, uint32_t serial, const char *name,
-                       enum watch_state looks, const char *status)
-{
-    struct watch_record *record =
-        watch_record_create(bytes_of_text(name), (uint8_t)looks, 0, bytes_of_text(status));
-    struct watched_message *message =
-        message_create_holding(MESSAGE_WATCHED, sizeof(*message), &record->header);
-    shared_release(&record->header);
-    message->pair = (struct watched){position, serial, WATCHED_STATE, 0};
-    stage_receive(stage, &message->header);
-}
-
-static void shard_answers(struct stage *stage, uint32_t position, uint32_t serial,
-                          enum watched_what what)
-{
-    struct watched_message *message = message_create(MESSAGE_WATCHED, sizeof(*message));
-    message->pair = (struct watched){position, serial, what, 0};
-    stage_receive(stage, &message->header);
-}
-
-/* Some names, apart by spaces. */
-static void give_list(struct stage *stage, uint64_t request, uint32_t mode, uint64_t epoch,
-                      const char *names)
-{
-    struct watch_list_message *message =
-        message_create(MESSAGE_WATCH_LIST, sizeof(*message) + strlen(names) + 2);
-    message->by = OTHER;
-    message->request = request;
-    message->epoch = epoch;
-    message->mode = mode;
-    message->count = message->size = 0;
-    for (const char *at = names; *at != '\0'; message->count++) {
-        size_t size = strcspn(at, " ");
-        message->names[message->size++] = (uint8_t)size;
-        memcpy(message->names + message->size, at, size);
-        message->size += (uint32_t)size;
-        at += size + (at[size] == ' ');
-    }
-    stage_receive(stage, &message->header);
-}
-
-enum { SET = USHER__V1__WATCH_LIST__MODE__SET, ADD, REMOVE };
-
-static uint64_t pairs(struct stage *stage)
-{
-    assert_int_equal(metrics_read(stage->metrics, METRIC_friends_pairs),
-                     atomic_load(&stage->counters.watch_pairs));
-    return atomic_load(&stage->counters.watch_pairs);
-}
+ * told, and when. */
 
 static struct stage *with_bob(void **state)
 {
@@ -453,16 +337,38 @@ static void what_is_due_waits_for_room(void **state)
     }
     shard_says(stage, 0, 1, "bob", WATCH_ONLINE, "last");
     stage->output = 0;
-    struct writable_message *writable = message_create(MESSAGE_WRITABLE, sizeof(*writable));
-    writable->conn = 10;
-    writable->go_on = false;
-    stage_receive(stage, &writable->header);
+    writable(stage, false);
     EXPECT(stage, "10 flush", "goes on");
-    writable = message_create(MESSAGE_WRITABLE, sizeof(*writable));
-    writable->conn = 10;
-    writable->go_on = true;
-    stage_receive(stage, &writable->header);
+    writable(stage, true);
     EXPECT(stage, "10 friends bob ONLINE 'last'");
+}
+
+/* There is room again, and more are coming: then it is time that is waited for, and no turn runs
+ * until it is over. */
+static void a_crowd_that_waited_for_room_waits_for_time(void **state)
+{
+    struct stage *stage = begin(state);
+    stage->limits.friends_targets = 20;
+    play_watch(stage, 7, "a b c d e f g h i j k l m n o p q r s t", "");
+    for (uint32_t i = 0; i < 20; i++)
+        shard_says(stage, i, i + 1, (char[]){(char)('a' + i), '\0'}, WATCH_OFFLINE, "");
+    pass(stage, 2000);
+    stage->output = 60000;
+    for (uint32_t i = 0; i < 18; i++) {
+        shard_says(stage, i, i + 1, (char[]){(char)('a' + i), '\0'}, WATCH_ONLINE, "");
+        if (i == 8) {
+            stage_tick(stage, 0); /* more may come */
+            stage_tick(stage, 0); /* none has, and there is no room */
+            EXPECT_NOTHING(stage);
+        }
+    }
+    stage->output = 0;
+    writable(stage, false);
+    EXPECT(stage, "10 flush");
+    assert_true(pass(stage, BATCH_MS));
+    EXPECT(stage, "10 friends a ONLINE b ONLINE c ONLINE d ONLINE e ONLINE f ONLINE g ONLINE "
+                  "h ONLINE i ONLINE j ONLINE k ONLINE l ONLINE m ONLINE n ONLINE o ONLINE "
+                  "p ONLINE q ONLINE r ONLINE");
 }
 
 static void a_user_without_friends_has_nothing(void **state)
@@ -496,6 +402,7 @@ int main(void)
         stage_test(the_end_takes_all_back),
         stage_test(a_status_is_said_once_a_second),
         stage_test(what_is_due_waits_for_room),
+        stage_test(a_crowd_that_waited_for_room_waits_for_time),
         stage_test(a_user_without_friends_has_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

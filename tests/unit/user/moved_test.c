@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proto/varint.h"
-#include "unit/actors/stage_user.h"
+#include "unit/user/moved_stage.h"
 
 /* A user who goes over to another process: whatever has happened to him before, everything that
  * happens afterwards comes out as it would have where he was. So there are two stages, and the
  * tapes of both are compared. */
 
-enum { SEEDS = 400, BEFORE = 30, AFTER = 30, ARENA_BYTES = 1 << 20 };
+enum { SEEDS = 400, BEFORE = 30, AFTER = 30 };
 
 struct script {
     uint32_t state;
@@ -101,43 +100,6 @@ static void happen(struct stage *stage, struct script *script)
     }
 }
 
-static void copy_world(struct stage *to, const struct stage *from)
-{
-    to->limits = from->limits;
-    to->settings = from->settings;
-    to->random_next = from->random_next;
-    to->now_ms = from->now_ms;
-    to->wall_ms = from->wall_ms;
-    to->output = from->output;
-    to->proof = from->proof;
-    to->welcome_proof = from->welcome_proof;
-    memcpy(to->secret, from->secret, sizeof(to->secret));
-    atomic_store(&to->counters.epoch_last, atomic_load(&from->counters.epoch_last));
-    atomic_store(&to->counters.call_last, atomic_load(&from->counters.call_last));
-}
-
-/* As a record, and out of it. */
-static void move(struct stage *from, struct stage *to, bool connected)
-{
-    struct arena arena;
-    struct buffer out = {0};
-    uint64_t size = 0;
-    assert_int_equal(arena_init(&arena, ARENA_BYTES), 0);
-    assert_true(user_move_out(&from->session, STAGE_SELF, "ann", &arena, &out));
-    int head = varint_read((struct bytes){out.data, out.size}, &size);
-    assert_int_equal(head + (int)size, out.size);
-    Usher__V1__HandoverRecord *record =
-        usher__v1__handover_record__unpack(NULL, (size_t)size, out.data + head);
-    assert_non_null(record);
-    assert_int_equal(record->user->handle, STAGE_SELF);
-    assert_string_equal(record->user->name, "ann");
-    copy_world(to, from);
-    stage_receive(to, user_move_in(record->user, connected));
-    usher__v1__handover_record__free_unpacked(record, NULL);
-    buffer_fini(&out);
-    arena_fini(&arena);
-}
-
 /* `before` he went so many were sent him again. */
 static void same(struct stage *one, struct stage *other, uint64_t before, uint32_t seed,
                  unsigned step)
@@ -178,7 +140,7 @@ static bool goes_on(uint32_t seed)
     }
     bool there = one->session.status != SESSION_NONE;
     if (there)
-        move(one, other, true);
+        move(one, other, true, NULL);
     struct script again = script;
     uint64_t before = metrics_read(one->metrics, METRIC_messages_redelivered);
     for (unsigned i = 0; there && i < AFTER && one->session.status != SESSION_NONE; i++) {
@@ -211,7 +173,7 @@ static void who_lost_his_connection_is_detached(void **state)
     struct stage *other = second;
     stage_login(one, 10, true);
     stage_deliver(one, 0, "unacknowledged");
-    move(one, other, false);
+    move(one, other, false, NULL);
     EXPECT_NOTHING(other);
     assert_int_equal(other->session.conn, 0);
     stage_tick(other, 0);

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "upgrade/shards.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Who watches whom: a shard is as many records as it takes, one behind the other. A process makes
+ * its shards before there is any user, so their slots are lower and their records come first:
+ * whoever watches somebody finds there how he looks. */
+
+int shards_pack(const struct actor *actor, actor_handle handle, struct arena *arena,
+                struct buffer *records)
+{
+    struct watch_walk walk = {0};
+    int error = 0;
+    while (error == 0 && !walk.over) {
+        Usher__V1__HandoverShard shard = USHER__V1__HANDOVER_SHARD__INIT;
+        Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
+        arena_reset(arena);
+        if (!watch_move_out((const struct watch_place *)(const void *)actor->state, &walk, arena,
+                            &shard))
+            return -EBUSY;
+        shard.handle = handle;
+        shard.name = (char *)(uintptr_t)actor->name;
+        record.body_case = USHER__V1__HANDOVER_RECORD__BODY_SHARD;
+        record.shard = &shard;
+        error = handover_append(records, &record);
+    }
+    return error;
+}
+
+bool shards_know(struct shards *shards, const struct actor *actor)
+{
+    for (unsigned i = 0; i < WATCH_SHARDS; i++) {
+        char name[WATCH_NAME_BYTES];
+        watch_name(i, name);
+        if (strcmp(actor->name, name) != 0)
+            continue;
+        shards->places[i] = (const struct watch_place *)(const void *)actor->state;
+        return true;
+    }
+    return false;
+}
+
+struct watch_record *shards_find(void *context, struct bytes name)
+{
+    const struct shards *shards = context;
+    uint64_t hash = watch_hash(shards->settings, name);
+    const struct watch_place *place = shards->places[hash % WATCH_SHARDS];
+    return place != NULL ? watch_record_of(place, hash, name) : NULL;
+}
