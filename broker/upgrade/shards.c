@@ -42,10 +42,33 @@ bool shards_know(struct shards *shards, const struct actor *actor)
     return false;
 }
 
-struct watch_record *shards_find(void *context, struct bytes name)
+enum { TOGETHER = 64 };
+
+/* Names of one user are anywhere in the shards, and what they refer to anywhere in the memory: it
+ * is sent for by the dozen. */
+static void find_some(const struct shards *shards, const struct bytes *names, uint32_t count,
+                      struct watch_record **records)
 {
-    const struct shards *shards = context;
-    uint64_t hash = watch_hash(shards->settings, name);
-    const struct watch_place *place = shards->places[hash % WATCH_SHARDS];
-    return place != NULL ? watch_record_of(place, hash, name) : NULL;
+    static const struct watch_place nobody;
+    const struct watch_place *places[TOGETHER];
+    uint64_t hashes[TOGETHER];
+    for (uint32_t i = 0; i < count; i++) {
+        hashes[i] = watch_hash(shards->settings, names[i]);
+        places[i] = shards->places[hashes[i] % WATCH_SHARDS];
+        places[i] = places[i] != NULL ? places[i] : &nobody;
+    }
+    for (unsigned step = 0; step < WATCH_FETCH_STEPS; step++)
+        for (uint32_t i = 0; i < count; i++)
+            watch_fetch(places[i], hashes[i], step);
+    for (uint32_t i = 0; i < count; i++)
+        records[i] = watch_record_of(places[i], hashes[i], names[i]);
+}
+
+void shards_find(void *shards, const struct bytes *names, uint32_t count,
+                 struct watch_record **records)
+{
+    for (uint32_t done = 0, some = 0; done < count; done += some) {
+        some = count - done < TOGETHER ? count - done : TOGETHER;
+        find_some(shards, names + done, some, records + done);
+    }
 }

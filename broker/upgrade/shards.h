@@ -23,6 +23,7 @@ struct shards {
 bool shards_know(struct shards *shards, const struct actor *actor);
 
 /* For user_move_in: the shards are a moved_records' context. */
-struct watch_record *shards_find(void *shards, struct bytes name);
+void shards_find(void *shards, const struct bytes *names, uint32_t count,
+                 struct watch_record **records);
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "user/friends_moved.h"
 
+#include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -178,7 +180,7 @@ static bool next_place(struct walk *walk)
     walk->name.size = from->names.data[walk->names_at++];
     walk->name.data = from->names.data + walk->names_at;
     walk->names_at += walk->name.size;
-    CHECK(username_valid(walk->name) && walk->names_at <= from->names.len);
+    CHECK(walk->names_at <= from->names.len);
     return true;
 }
 
@@ -187,25 +189,41 @@ static bool has_record(const struct walk *walk)
     return (walk->marks & (MARK_THERE | MARK_PENDING)) == MARK_THERE;
 }
 
+/* The names of those whom shards know, and how they look. */
+static uint32_t find_records(const Usher__V1__HandoverFriends *from,
+                             const struct moved_records *records, struct bytes *names,
+                             struct watch_record **found)
+{
+    uint32_t count = 0;
+    for (struct walk walk = {.from = from}; next_place(&walk);) {
+        CHECK((walk.marks & MARK_THERE) == 0 || username_valid(walk.name));
+        if (has_record(&walk))
+            names[count++] = walk.name;
+    }
+    records->find(records->context, names, count, found);
+    for (uint32_t i = 0; i < count; i++)
+        CHECK(found[i] != NULL); /* his shard is another one, or has come behind him */
+    return count;
+}
+
 void *friends_move_message(const Usher__V1__HandoverUser *user, size_t size,
                            const struct moved_records *records)
 {
-    uint32_t count = 0;
-    if (user->friends == NULL)
+    const Usher__V1__HandoverFriends *from = user->friends;
+    if (from == NULL || from->n_marks == 0)
         return message_create(MESSAGE_MOVED, size);
-    struct shared **held = calloc(user->friends->n_marks + 1, sizeof(struct shared *));
-    if (held == NULL)
-        return NULL;
-    for (struct walk walk = {.from = user->friends}; next_place(&walk);) {
-        if (!has_record(&walk))
-            continue;
-        struct watch_record *record = records->find(records->context, walk.name);
-        CHECK(record != NULL); /* his shard is another one, or has come behind him */
-        held[count++] = &record->header;
+    struct watch_record **found = calloc(from->n_marks, sizeof(struct watch_record *));
+    struct bytes *names = calloc(from->n_marks, sizeof(*names));
+    void *message = NULL;
+    if (found != NULL && names != NULL) {
+        uint32_t count = find_records(from, records, names, found);
+        size += -size % sizeof(uint64_t);
+        static_assert(offsetof(struct watch_record, header) == 0, "a record is what is shared");
+        message = message_create_holding_many(MESSAGE_MOVED, size,
+                                              (struct shared *const *)(void *)found, count);
     }
-    size += -size % sizeof(uint64_t);
-    void *message = message_create_holding_many(MESSAGE_MOVED, size, held, count);
-    free((void *)held);
+    free((void *)found);
+    free(names);
     return message;
 }
 

@@ -26,9 +26,14 @@ void user_move_fights(const struct session *session, const char *name,
 bool user_move_out(const struct session *session, actor_handle self, const char *name,
                    struct arena *arena, struct buffer *out);
 
-/* Over there: who knows how those who are watched look. */
+struct watch_record; /* actors/watch.h */
+
+/* Over there: who knows how those who are watched look. Of each name, borrowed; NULL: there is
+ * none.
+ */
 struct moved_records {
-    struct watch_record *(*find)(void *context, struct bytes name); /* borrowed */
+    void (*find)(void *context, const struct bytes *names, uint32_t count,
+                 struct watch_record **records);
     void *context;
 };
 

@@ -191,6 +191,7 @@ static void take_target(struct watch_shard *shard, const Usher__V1__HandoverTarg
         if (from->looks)
             target_queue_look(shard, target);
     }
+    target_expect_watchers(target, (uint32_t)from->n_watchers);
     for (size_t i = 0; i < from->n_watchers; i++)
         target_add_watcher(
             target, (struct watcher){from->watchers[i], from->positions[i], from->serials[i]});
@@ -206,6 +207,12 @@ void watch_moved(struct watch_shard *shard, const struct message *message, struc
     for (size_t i = 0; i < from->n_targets; i++)
         take_target(shard, from->targets[i], turn);
     usher__v1__handover_shard__free_unpacked(from, NULL);
+}
+
+void watch_fetch(const struct watch_place *place, uint64_t hash, unsigned step)
+{
+    if (place->shard != NULL)
+        target_fetch(place->shard, hash, step);
 }
 
 struct watch_record *watch_record_of(const struct watch_place *place, uint64_t hash,

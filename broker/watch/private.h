@@ -58,7 +58,9 @@ struct watch_shard {
 
 /* NULL: nobody of that name is a target. Valid until the next claim. */
 struct target *target_find(const struct watch_shard *shard, uint64_t hash, struct bytes name);
-/* Several will be asked for soon: their memory is fetched meanwhile, all at once. */
+/* One will be asked for soon: one of the WATCH_FETCH_STEPS, each of which makes use of the memory
+ * that the one before has sent for. Several, all at once. */
+void target_fetch(const struct watch_shard *shard, uint64_t hash, unsigned step);
 void targets_fetch(const struct watch_shard *shard, const struct watch_pair *pairs, uint32_t count);
 /* Finds or makes it. */
 struct target *target_claim(struct watch_shard *shard, const struct settings *settings,
@@ -78,6 +80,8 @@ static inline uint32_t target_number(const struct watch_shard *shard, const stru
 /* Frees it, when nobody watches him and nothing else is held of him or waits. */
 void target_drop_unused(struct watch_shard *shard, struct target *target, uint64_t hash);
 
+/* So many will be added. */
+void target_expect_watchers(struct target *target, uint32_t count);
 void target_add_watcher(struct target *target, struct watcher watcher);
 
 /* False: that pair is not there. */

@@ -32,18 +32,23 @@ static uint32_t *bucket_of(const struct watch_shard *shard, uint64_t hash)
     return &shard->buckets[(hash >> 32) & (shard->bucket_count - 1)];
 }
 
-void targets_fetch(const struct watch_shard *shard, const struct watch_pair *pairs, uint32_t count)
+void target_fetch(const struct watch_shard *shard, uint64_t hash, unsigned step)
 {
     if (shard->bucket_count == 0)
         return;
-    for (uint32_t i = 0; i < count; i++)
-        __builtin_prefetch(bucket_of(shard, pairs[i].hash));
-    for (uint32_t i = 0; i < count; i++)
-        if (*bucket_of(shard, pairs[i].hash) != 0)
-            __builtin_prefetch(&shard->targets[*bucket_of(shard, pairs[i].hash) - 1]);
-    for (uint32_t i = 0; i < count; i++)
-        if (*bucket_of(shard, pairs[i].hash) != 0)
-            __builtin_prefetch(shard->targets[*bucket_of(shard, pairs[i].hash) - 1].record);
+    const uint32_t *bucket = bucket_of(shard, hash);
+    if (step == 0)
+        __builtin_prefetch(bucket);
+    else if (*bucket != 0)
+        __builtin_prefetch(step == 1 ? (const void *)&shard->targets[*bucket - 1]
+                                     : shard->targets[*bucket - 1].record);
+}
+
+void targets_fetch(const struct watch_shard *shard, const struct watch_pair *pairs, uint32_t count)
+{
+    for (unsigned step = 0; step < WATCH_FETCH_STEPS; step++)
+        for (uint32_t i = 0; i < count; i++)
+            target_fetch(shard, pairs[i].hash, step);
 }
 
 struct target *target_find(const struct watch_shard *shard, uint64_t hash, struct bytes name)
@@ -140,15 +145,24 @@ void targets_fini(struct watch_shard *shard)
 
 /* --- one of them ------------------------------------------------------------------------------ */
 
+static void resize_watchers(struct target *target, uint32_t capacity)
+{
+    target->watchers = resize(target->watchers, target->capacity * sizeof(struct watcher),
+                              capacity * sizeof(struct watcher));
+    target->capacity = capacity;
+}
+
+void target_expect_watchers(struct target *target, uint32_t count)
+{
+    if (target->capacity - target->count < count)
+        resize_watchers(target, target->count + count);
+}
+
 void target_add_watcher(struct target *target, struct watcher watcher)
 {
-    if (target->count == target->capacity) {
-        uint32_t capacity =
-            target->capacity > 0 ? target->capacity + (target->capacity + 1) / 2 : WATCHERS_MIN;
-        target->watchers = resize(target->watchers, target->capacity * sizeof(watcher),
-                                  capacity * sizeof(watcher));
-        target->capacity = capacity;
-    }
+    if (target->count == target->capacity)
+        resize_watchers(target, target->capacity > 0 ? target->capacity + (target->capacity + 1) / 2
+                                                     : WATCHERS_MIN);
     target->watchers[target->count++] = watcher;
 }
 

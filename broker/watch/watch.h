@@ -53,7 +53,10 @@ bool watch_move_out(const struct watch_place *place, struct watch_walk *walk, st
 /* Over there: the message that adds them to a shard. NULL without memory. */
 struct message *watch_move_in(const Usher__V1__HandoverShard *shard);
 
-/* How that one of his targets looks, borrowed; NULL: there is no such. Between two turns. */
+/* How that one of its targets looks, borrowed; NULL: there is no such. Between two turns. It is
+ * found sooner if its memory was sent for before, step by step, and others' between the steps. */
+enum { WATCH_FETCH_STEPS = 3 };
+void watch_fetch(const struct watch_place *place, uint64_t hash, unsigned step);
 struct watch_record *watch_record_of(const struct watch_place *place, uint64_t hash,
                                      struct bytes name);
 

@@ -354,14 +354,17 @@ struct found {
     struct watch_record *records[NAMES]; /* made when they are asked for */
 };
 
-static struct watch_record *find(void *context, struct bytes name)
+static void find(void *context, const struct bytes *names, uint32_t count,
+                 struct watch_record **records)
 {
     struct found *found = context;
-    uint32_t number = (uint32_t)(name.data[0] - 'a');
-    assert_true(name.size == 1 && number < NAMES && found->script->looks[number].known);
-    if (found->records[number] == NULL)
-        found->records[number] = record_of(found->script, number);
-    return found->records[number];
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t number = (uint32_t)(names[i].data[0] - 'a');
+        assert_true(names[i].size == 1 && number < NAMES && found->script->looks[number].known);
+        if (found->records[number] == NULL)
+            found->records[number] = record_of(found->script, number);
+        records[i] = found->records[number];
+    }
 }
 
 static void go_over(struct stage *from, struct stage *to, const struct script *script)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proto/varint.h"
+#include "unit/user/moved_stage.h"
 #include "unit/user/stage_rooms.h"
 
 /* The memberships of a user who goes over to another process: there are two stages, and whatever
  * has happened before, the tapes of both are the same afterwards. */
 
-enum { SEEDS = 3000, BEFORE = 40, AFTER = 30, ROOMS = 6, ARENA_BYTES = 1 << 20 };
+enum { SEEDS = 3000, BEFORE = 40, AFTER = 30, ROOMS = 6 };
 
 struct script {
     uint32_t state;
@@ -171,34 +171,6 @@ static void go_on(struct stage *stage)
     commit(stage);
 }
 
-static void move(struct stage *from, struct stage *to, bool connected)
-{
-    struct arena arena;
-    struct buffer out = {0};
-    uint64_t size = 0;
-    assert_int_equal(arena_init(&arena, ARENA_BYTES), 0);
-    assert_true(user_move_out(&from->session, STAGE_SELF, "ann", &arena, &out));
-    int head = varint_read((struct bytes){out.data, out.size}, &size);
-    Usher__V1__HandoverRecord *record =
-        usher__v1__handover_record__unpack(NULL, (size_t)size, out.data + head);
-    assert_non_null(record);
-    to->limits = from->limits;
-    to->random_next = from->random_next;
-    to->now_ms = from->now_ms;
-    to->wall_ms = from->wall_ms;
-    to->output = from->output;
-    to->proof = from->proof;
-    to->welcome_proof = from->welcome_proof;
-    memcpy(to->secret, from->secret, sizeof(to->secret));
-    atomic_store(&to->counters.epoch_last, atomic_load(&from->counters.epoch_last));
-    atomic_store(&to->counters.call_last, atomic_load(&from->counters.call_last));
-    stage_receive(to, user_move_in(record->user, connected));
-    EXPECT_NOTHING(to);
-    usher__v1__handover_record__free_unpacked(record, NULL);
-    buffer_fini(&out);
-    arena_fini(&arena);
-}
-
 static void same(const struct stage *one, const struct stage *other, uint32_t seed, unsigned step)
 {
     const struct rooms *his = rooms_in(one), *here = rooms_in(other);
@@ -232,7 +204,8 @@ static bool goes_on(struct stage *one, struct stage *other, uint32_t seed)
     }
     if (one->session.status == SESSION_NONE)
         return false;
-    move(one, other, true);
+    move(one, other, true, NULL);
+    EXPECT_NOTHING(other);
     struct script again = script;
     for (unsigned i = 0; i < AFTER && one->session.status != SESSION_NONE; i++) {
         happen(one, &script);
@@ -269,7 +242,8 @@ static void who_lost_his_connection_is_away(void **state)
     rooms_setup(&second);
     struct stage *other = second;
     be_member(one, 4, false);
-    move(one, other, false);
+    move(one, other, false, NULL);
+    EXPECT_NOTHING(other);
     room_posts(other, ROOM_MESSAGES, 5, 1);
     EXPECT_NOTHING(other);
     stage_tick(other, 0);
