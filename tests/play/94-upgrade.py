@@ -17,7 +17,6 @@ from usherplay import (
     scaled,
 )
 from usherplay.client import frame_bytes
-from usherplay.friends import watcher
 from usherplay.successor import Loop, SucceededBroker
 from usherplay.upgrading import (
     SLOW_SECONDS,
@@ -147,21 +146,6 @@ def scene_stored_messages():
 # --- what cannot be, or goes wrong ---------------------------------------------------------------
 
 
-def scene_who_watches_stays_where_he_is():
-    with SucceededBroker({"friends.mode": "open"}) as broker:
-        anna, bert = watcher(broker, "anna"), watcher(broker, "bert")
-        check_equal(anna.watch(["bert"]), "done", "the Watch")
-        pid, descriptors = broker.process.pid, broker.descriptors()
-        code, said = broker.ask()
-        check_equal(code, 1, f"the exit code of usherctl, which said {said}")
-        check("nothing is lost" in said and "cannot be handed over now" in said, said)
-        same_as_before(broker, (anna, bert), pid, descriptors)
-        broker.wait_log("upgrade_failed")
-        check_equal(len(broker.log_events("upgrade_failed")), 1, "lines of the log")
-        for client in (anna, bert):
-            client.close()
-
-
 def scene_programs_that_do_not():
     """Whatever is started instead of a broker: this one goes on, and nothing of the other is left."""
     with SucceededBroker() as nobody:
@@ -204,7 +188,6 @@ play(
     scene_what_is_on_its_way,
     scene_the_store_goes_on,
     scene_stored_messages,
-    scene_who_watches_stays_where_he_is,
     scene_programs_that_do_not,
     scene_who_may_ask,
 )

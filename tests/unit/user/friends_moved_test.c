@@ -371,6 +371,7 @@ static void go_over(struct stage *from, struct stage *to, const struct script *s
 {
     struct found found = {.script = script};
     const struct moved_records records = {find, &found};
+    to->settings = from->settings;
     move(from, to, true, &records);
     assert_int_equal(pairs(from), pairs(to));
     for (uint32_t i = 0; i < NAMES; i++) {

@@ -9,10 +9,10 @@
 
 enum { ARENA_BYTES = 1 << 20 };
 
+/* But for the settings, in which each has things of its own. */
 static inline void copy_world(struct stage *to, const struct stage *from)
 {
     to->limits = from->limits;
-    to->settings = from->settings;
     to->random_next = from->random_next;
     to->now_ms = from->now_ms;
     to->wall_ms = from->wall_ms;
