@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""One process after another under load: users who talk over TCP and WebSocket, call and are
-pushed to, others who come, go and throw out their older sessions; and all the while the broker is
+"""One process after another under load: users who talk over TCP and WebSocket, call, are pushed to and
+are in rooms, others who come, go and throw out their older sessions; and all the while the broker is
 upgraded, again and again. Nothing may be lost, doubled or out of order, nobody may lose his connection,
 and nobody may be refused. `./dev soak upgrades [COUNT]` runs it, and says for how long nobody was served."""
 
@@ -29,6 +29,7 @@ OPTIONS = {
     "limits.takeovers_per_minute": 0,
     "limits.requests_per_second_per_source": 0,
     "limits.users": 20000,
+    "rooms.classes": "bench:* create=client join=any members=1000 roster=none history=256/60s",
 }
 
 
@@ -123,16 +124,17 @@ class Stream(threading.Thread):
 
 
 def loads(broker, users, seconds):
-    """Most of them talk over TCP, a fifth over WebSocket, the others do the rest."""
+    """Half of them talk over TCP, a fifth over WebSocket, the others do the rest."""
 
     def some(part):
         return ["--users", f"{users * part // 100}", "--rate", f"{users * part // 100}"]
 
     return [
-        Load(broker, "talk", "forward", seconds, *some(70)),
+        Load(broker, "talk", "forward", seconds, *some(50)),
         Load(broker, "ws-talk", "forward", seconds, *some(20)),
         Load(broker, "calls", "call", seconds, *some(5)),
         Load(broker, "pushes", "push", seconds, *some(5)),
+        Load(broker, "rooms", "room", seconds, "--rooms", f"{users // 100}", *some(20)),
     ]
 
 
