@@ -371,9 +371,11 @@ static int receive(struct handover *handover, struct handover_message *message, 
                                  .msg_control = &control,
                                  .msg_controllen = sizeof(control)};
         received = recvmsg(handover->fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    } while (received < 0 && (errno == EINTR || errno == EAGAIN));
+        /* ECONNRESET: it has ended without reading what we said, and is told once, before what it
+         * said itself. */
+    } while (received < 0 && (errno == EINTR || errno == EAGAIN || errno == ECONNRESET));
     if (received <= 0)
-        return received == 0 || errno == ECONNRESET ? -EPIPE : -errno;
+        return received == 0 ? -EPIPE : -errno;
     take_descriptors(message, &header);
     message->word = envelope.word;
     message->size = envelope.size;

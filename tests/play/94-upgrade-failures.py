@@ -121,6 +121,7 @@ class Traffic:
     """Idle sessions, and some that are never idle; by plain TCP and WebSocket."""
 
     def __init__(self, broker):
+        self.broker = broker
         self.idle = log_in(broker, [f"idle{number}" for number in range(IDLE)], "tcp")
         self.tcp = log_in(broker, ("anna", "bert", "cora"), "tcp")
         self.ws = log_in(broker, ("dora", "emil", "fred"), "ws")
@@ -144,7 +145,9 @@ class Traffic:
                 raise loop.fault
 
     def end(self):
+        """How often each; and nobody was lost meanwhile."""
         counts = [loop.end() for loop in self.loops]
+        quiet(self.broker)
         for client in self.idle + self.tcp + self.ws:
             client.close()
         return counts
@@ -178,7 +181,6 @@ def scene_a_successor_that_fails():
         print(
             f"     then one that does not: {line['frozen_ms']} ms; {traffic.end()} beside all that"
         )
-        quiet(broker)
 
 
 # --- one of the two is killed -----------------------------------------------------------------
@@ -255,7 +257,6 @@ def scene_a_release_that_says_more():
                 client.ping()
             traffic.check()
         print(f"     {traffic.end()} beside {2 * ROUNDS} upgrades")
-        quiet(broker)
 
 
 # --- at the wrong moment ------------------------------------------------------------------------

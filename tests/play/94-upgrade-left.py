@@ -13,6 +13,7 @@ from usherplay import (
     check,
     check_equal,
     client_pb,
+    eventually,
     play,
     scaled,
 )
@@ -219,9 +220,12 @@ def scene_who_has_just_come():
                     client.login(name)
                     client.ping()
                     client.ask("logout")
-                line = [line for line in broker.log_events("login", True) if line["user"] == name][
-                    0
-                ]
+                line = eventually(
+                    lambda: [
+                        line for line in broker.log_events("login", True) if line["user"] == name
+                    ],
+                    "the line of the log",
+                )[0]
                 check_equal(
                     line["address"].startswith("192.0.2.7:4711" if start else "127.0.0.1:"),
                     True,

@@ -247,6 +247,19 @@ static void a_refusal_says_why(void **state)
     cancel(handover);
 }
 
+/* The kernel tells of the words that were not read before it gives what was said. */
+static void a_refusal_is_heard_of_who_did_not_listen(void **state)
+{
+    struct handover *handover = start_as("refuses");
+    char error[HANDOVER_ERROR_BYTES] = "";
+    siginfo_t info;
+    assert_int_equal(say(handover, HANDOVER_DESCRIPTORS, "", 0), 0);
+    assert_int_equal(waitid(P_PID, (id_t)handover_process(handover), &info, WEXITED | WNOWAIT), 0);
+    assert_int_equal(handover_hear(handover, HANDOVER_HELLO, &answer, soon(), error), -ECANCELED);
+    assert_string_equal(error, "no configuration");
+    cancel(handover);
+}
+
 static void another_word_is_none(void **state)
 {
     struct handover *handover = start_as("babbles");
@@ -353,6 +366,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(everything_goes_over),
         cmocka_unit_test(it_finds_what_a_program_starts_with),
         cmocka_unit_test(a_refusal_says_why),
+        cmocka_unit_test(a_refusal_is_heard_of_who_did_not_listen),
         cmocka_unit_test(another_word_is_none),
         cmocka_unit_test(who_ends_is_seen_at_once),
         cmocka_unit_test(who_hangs_is_ended),
