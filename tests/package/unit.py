@@ -30,6 +30,8 @@ from packages import (
     show,
 )
 from usherplay import Client, check, check_equal, eventually
+from usherplay.successor import Loop
+from usherplay.upgrading import talk
 
 SYSTEMD = "/lib/systemd/systemd"
 HOME = "/sys/fs/cgroup/systemd" if os.path.isdir("/sys/fs/cgroup/systemd") else "/sys/fs/cgroup"
@@ -219,10 +221,47 @@ def an_upgrade_keeps_it_as_it_was(folder):
     check(not is_active(), "who had stopped it has to start it")
     check_equal(unit("start", "usher"), 0, "a start")
     before = shown("MainPID")
-    install(new)
+    with open(CONFIG, "a", encoding="ascii") as file:
+        file.write("process.upgrade_program: /bin/false\n")
+    check_equal(unit("restart", "usher"), 0, "a restart")
+    install(new)  # that says no: it is started anew
     becomes_active("after an upgrade")
     check(shown("MainPID") != before, "the old program still runs")
     check_equal(sessions(), {"alice"}, "who is there after an upgrade")
+    with open(CONFIG, encoding="ascii") as file:
+        lines = file.read().replace("process.upgrade_program: /bin/false\n", "")
+    with open(CONFIG, "w", encoding="ascii") as file:
+        file.write(lines)
+    check_equal(unit("restart", "usher"), 0, "a restart")
+
+
+def an_upgrade_under_load_is_no_end_for_anybody(packages):
+    """From one build to another and back, beside players who talk: no connection ends."""
+    clients = []
+    for number in range(100):
+        clients.append(Client(("127.0.0.1", 7400)))
+        clients[-1].login(f"player{number}", acks=True)
+    loops = [Loop(talk(clients[2 * pair], clients[2 * pair + 1])) for pair in range(4)]
+    for package in packages:
+        before, starts = shown("MainPID"), shown("NRestarts")
+        install(package)
+        after = shown("MainPID")
+        check(after != before, "the old program still runs")
+        check(is_active(), f"it is {shown('ActiveState')}")
+        check_equal(shown("NRestarts"), starts, "restarts")
+        for client in clients[8:]:
+            client.ping()
+        check(os.readlink(f"/proc/{after}/exe") == "/usr/sbin/usherd", f"{after} is it")
+    print(f"     {[loop.end() for loop in loops]} messages beside {len(packages)} of them")
+    # The manager goes by the new process.
+    check_equal(unit("reload", "usher"), 0, "a reload")
+    for client in clients[8:]:
+        client.ping()
+    time.sleep(1)
+    check(is_active(), f"it is {shown('ActiveState')}")
+    for client in clients:
+        client.post("logout")
+        client.close()
 
 
 def it_comes_back_after_a_removal(packages):
@@ -266,6 +305,10 @@ def inside(folder):
         (a_mount_of_its_folder_outlives_it, ()),
         (it_tries_again_for_as_long_as_it_takes, ()),
         (an_upgrade_keeps_it_as_it_was, (folder,)),
+        (
+            an_upgrade_under_load_is_no_end_for_anybody,
+            ([old[0], glob.glob(f"{folder}/new/usher_*.deb")[0]],),
+        ),
         (it_comes_back_after_a_removal, (old,)),
         (with_its_socket, (old,)),
     ):
