@@ -261,11 +261,9 @@ static void trace(const struct link_commands *commands, const Usher__V1__Trace *
         put_code(out, code_of(follow_end(commands->follow, asked->user)));
 }
 
-bool link_commands_answer(struct link_commands *commands, const Usher__V1__Command *command,
-                          size_t room, struct buffer *out)
+static bool answer(struct link_commands *commands, const Usher__V1__Command *command, size_t room,
+                   struct buffer *out)
 {
-    if (off_thread(&commands->mark))
-        thread_begin(&commands->mark);
     CHECK(on_thread(&commands->mark));
     switch (command->body_case) {
     case USHER__V1__COMMAND__BODY_RECORDER:
@@ -292,4 +290,15 @@ bool link_commands_answer(struct link_commands *commands, const Usher__V1__Comma
     default:
         return false;
     }
+}
+
+/* One at a time, and not always on the same thread: while that of the queries does not run, whoever
+ * has ended it does its work (upgrade/freeze.c), and another one follows. */
+bool link_commands_answer(struct link_commands *commands, const Usher__V1__Command *command,
+                          size_t room, struct buffer *out)
+{
+    thread_begin(&commands->mark);
+    bool answered = answer(commands, command, room, out);
+    thread_end(&commands->mark);
+    return answered;
 }

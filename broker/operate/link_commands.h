@@ -28,7 +28,7 @@ struct link_commands {
     struct succession *succession;
     struct reload *reload;
     struct past past;
-    /* of the thread that answers backends, from the first command on */
+    /* of whoever answers one, while he does */
     struct thread_mark mark;
 };
 

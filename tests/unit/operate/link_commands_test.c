@@ -365,6 +365,23 @@ static void all_numbers_are_told(void **state)
     usher__v1__result__free_unpacked(result, NULL);
 }
 
+static void *read_once(void *argument)
+{
+    usher__v1__result__free_unpacked(numbers(argument), NULL);
+    return NULL;
+}
+
+/* The thread that answers ends with an upgrade, and another one follows if that comes to nothing.
+ */
+static void whichever_thread_answers(void **state)
+{
+    pthread_t thread;
+    usher__v1__result__free_unpacked(numbers(*state), NULL);
+    assert_int_equal(pthread_create(&thread, NULL, read_once, *state), 0);
+    pthread_join(thread, NULL);
+    usher__v1__result__free_unpacked(numbers(*state), NULL);
+}
+
 static int no_position(struct store *store, struct store_position *position)
 {
     return -EIO;
@@ -402,10 +419,15 @@ static void a_backends_question_is_not_answered(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(what_changes_something_asks_for_the_token), TEST(a_drain_that_is_on_is_no_fault),
-        TEST(a_restart_that_would_fail_is_refused),      TEST(lines_say_where_the_next_ones_begin),
-        TEST(a_trace_says_whether_it_goes_on),           TEST(all_numbers_are_told),
-        TEST(the_counters_do_not_need_the_store),        TEST(a_backends_question_is_not_answered),
+        TEST(what_changes_something_asks_for_the_token),
+        TEST(a_drain_that_is_on_is_no_fault),
+        TEST(a_restart_that_would_fail_is_refused),
+        TEST(lines_say_where_the_next_ones_begin),
+        TEST(a_trace_says_whether_it_goes_on),
+        TEST(all_numbers_are_told),
+        TEST(whichever_thread_answers),
+        TEST(the_counters_do_not_need_the_store),
+        TEST(a_backends_question_is_not_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
