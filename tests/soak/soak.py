@@ -43,7 +43,7 @@ RSS_GROWTH_SHORT_KIB = 16384  # after a warm-up so short that little is warm
 SLOPE_KIB_PER_HOUR = 4096
 SLOPE_SECONDS_LEAST = 20 * 60
 RESET_SECONDS = 90
-VISITORS = 1  # the actor of those who ask without a link, which stays
+STAYING = 1 + 16  # the actor of those who ask without a link, and the shards of friends
 
 # Limits that the floods reach, a stream that is cut all the time, and links that break quickly.
 OPTIONS = {
@@ -308,7 +308,7 @@ class Watch:
 
         eventually(empty, "no session and no connection", RESET_SECONDS, 0.2)
         eventually(
-            lambda: self.look()["actors"] <= VISITORS,
+            lambda: self.look()["actors"] <= STAYING,
             "no actor but the askers'",
             RESET_SECONDS,
             0.2,

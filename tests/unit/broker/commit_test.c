@@ -136,7 +136,7 @@ static void a_failure_is_told_to_every_change(void **state)
         assert_int_equal(metric_of(glue, METRIC_commit_failures), failures);
         assert_int_equal(metric_of(glue, METRIC_commits), 0);
         assert_int_equal(metric_of(glue, METRIC_presence_events), 0);
-        assert_int_equal(registry_count(glue->broker.registry), 1); /* the follower */
+        assert_int_equal(registry_count_of(glue->broker.registry, KIND_USER), 1); /* the follower */
     }
 }
 
