@@ -16,7 +16,11 @@ PATIENCE = 30  # seconds: a slow machine is no fault of the console
 
 try:
     from selenium import webdriver
-    from selenium.common.exceptions import StaleElementReferenceException
+    from selenium.common.exceptions import (
+        ElementClickInterceptedException,
+        ElementNotInteractableException,
+        StaleElementReferenceException,
+    )
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
     from selenium.webdriver.common.by import By
@@ -132,11 +136,15 @@ class Browser:
         def used():
             try:
                 use(find())
-            except StaleElementReferenceException:
+            except (
+                ElementClickInterceptedException,
+                ElementNotInteractableException,
+                StaleElementReferenceException,
+            ):
                 return False
             return True
 
-        eventually(used, "an element that stays", PATIENCE)
+        eventually(used, "an element that stays", 3 * PATIENCE)
 
     def click(self, selector):
         self.whichever(lambda: self.one(selector), lambda element: element.click())
