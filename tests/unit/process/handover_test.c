@@ -253,7 +253,8 @@ static void a_refusal_is_heard_of_who_did_not_listen(void **state)
     struct handover *handover = start_as("refuses");
     char error[HANDOVER_ERROR_BYTES] = "";
     siginfo_t info;
-    assert_int_equal(say(handover, HANDOVER_DESCRIPTORS, "", 0), 0);
+    int said = say(handover, HANDOVER_DESCRIPTORS, "", 0);
+    assert_true(said == 0 || said == -EPIPE); /* it may have ended already */
     assert_int_equal(waitid(P_PID, (id_t)handover_process(handover), &info, WEXITED | WNOWAIT), 0);
     assert_int_equal(handover_hear(handover, HANDOVER_HELLO, &answer, soon(), error), -ECANCELED);
     assert_string_equal(error, "no configuration");
