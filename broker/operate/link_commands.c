@@ -198,7 +198,8 @@ static void put_number(struct link_page *page, const char *name, uint64_t value)
 static void read_numbers(const struct link_commands *commands, struct buffer *out)
 {
     struct link_page page = {.room = SIZE_MAX};
-    struct link_health health = link_health(commands->link);
+    struct link *link = atomic_load_explicit(&commands->link, memory_order_acquire);
+    struct link_health health = link != NULL ? link_health(link) : (struct link_health){0};
     struct store_position position;
     for (int id = 0; id < METRIC_COUNT; id++)
         put_number(&page, metrics_name((enum metric_id)id),

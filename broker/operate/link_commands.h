@@ -4,6 +4,8 @@
 
 /* Operators ask by the link: commands that are answered by lines or numbers. */
 
+#include <stdatomic.h>
+
 #include "actors/turn.h"
 #include "backend.pb-c.h"
 #include "base/thread.h"
@@ -22,7 +24,7 @@ struct link_commands {
     struct metrics *metrics;
     struct store *store;
     struct registry *registry;
-    struct link *link;
+    struct link *_Atomic link; /* NULL until its address is open, when backends are there already */
     const struct follow *follow;
     struct leave *leave;
     struct succession *succession;

@@ -193,7 +193,7 @@ int operators_listen(struct operators *operators, char *error)
 
 void operators_join_link(struct operators *operators, struct link *link)
 {
-    operators->commands.link = link;
+    atomic_store_explicit(&operators->commands.link, link, memory_order_release);
     http_join_link(operators->http, link);
 }
 

@@ -86,7 +86,9 @@ class InheritedBroker(SucceededBroker):
 
     def __init__(self, options=None, **others):
         self.order = None
-        super().__init__({"process.upgrade_program": "", **(options or {})}, **others)
+        super().__init__(
+            {"process.upgrade_program": "", "link.grace_ms": 20000, **(options or {})}, **others
+        )
 
     def command(self):
         self.order = os.path.join(self.folder, "order")

@@ -27,6 +27,7 @@ def broker_of(**options):
         {
             "friends.mode": "open",
             "friends.batch_ms": 0,
+            "link.grace_ms": 20000,
             "limits.logins_per_minute_per_user": 0,
             **{key.replace("__", "."): value for key, value in options.items()},
         },

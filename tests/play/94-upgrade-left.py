@@ -208,7 +208,12 @@ class TlsEarly(TlsClient, Early):
 def scene_who_has_just_come():
     """He does not notice it either, and is who he is: by TLS, WebSocket, and behind a proxy."""
     with SucceededTlsBroker(
-        {"proxy.from": "127.0.0.2", "auth.allow_open_network": "true"}
+        {
+            "proxy.from": "127.0.0.2",
+            "auth.allow_open_network": "true",
+            "limits.handshake_deadline_ms": 60000,
+            "limits.login_deadline_ms": 60000,
+        }
     ) as broker:
         header = b"PROXY TCP4 192.0.2.7 192.0.2.9 4711 7400\r\n"
         for kind, over in ((Early, "tcp"), (Early, "ws"), (TlsEarly, "tcp"), (TlsEarly, "ws")):

@@ -344,9 +344,20 @@ static Usher__V1__Result *numbers(struct desk *desk)
     return result_of(desk, &command);
 }
 
+/* Backends may be there before we are told that their address is open. */
+static void numbers_are_told_before_there_is_a_link(void **state)
+{
+    struct desk *desk = *state;
+    Usher__V1__Result *result = numbers(desk);
+    assert_int_equal(number_of(result, "link_listening"), 0);
+    usher__v1__result__free_unpacked(result, NULL);
+}
+
 static void all_numbers_are_told(void **state)
 {
     struct desk *desk = *state;
+    static int link;
+    atomic_store(&desk->commands.link, (struct link *)(void *)&link); /* link_health above */
     fill_store(desk->store);
     metrics_add(desk->metrics, 0, METRIC_logins, 3);
     assert_int_not_equal(registry_claim(desk->registry, "ann", 3, &user), 0);
@@ -424,6 +435,7 @@ int main(void)
         TEST(a_restart_that_would_fail_is_refused),
         TEST(lines_say_where_the_next_ones_begin),
         TEST(a_trace_says_whether_it_goes_on),
+        TEST(numbers_are_told_before_there_is_a_link),
         TEST(all_numbers_are_told),
         TEST(whichever_thread_answers),
         TEST(the_counters_do_not_need_the_store),
