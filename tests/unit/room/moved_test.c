@@ -12,8 +12,8 @@ static const char *const classes[] = {
     "match create=client join=any roster=list history=8/60s owner=maker webhook=yes",
     "match create=client join=any roster=list history=0/60s tick=100ms owner=maker",
     "match create=client join=any roster=count history=30/2s tick=50ms members=4 idle=20s",
-    "match create=client join=any roster=none history=200/60s publish=any owner=maker "
-    "follow=messages",
+    ("match create=client join=any roster=none history=200/60s publish=any owner=maker "
+     "follow=messages"),
     "ma* create=client join=any roster=list history=4/600s webhook=yes members=1000 idle=never",
     "mat* create=backend join=token publish=backend roster=count owner=other",
     "other create=client join=any",
