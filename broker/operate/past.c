@@ -50,12 +50,21 @@ static int read_ring(const struct past *past, enum history_ring ring, const char
     return 0;
 }
 
+static bool is_refusal(const struct history_record *record)
+{
+    return record->kind == HISTORY_LOGIN_REFUSED || record->kind == HISTORY_RESUME_REFUSED;
+}
+
+/* Each ring counts for itself. Of the same millisecond a refusal is the later one: what it was
+ * refused for comes before it. */
 static int by_time(const void *one, const void *other)
 {
     const struct history_record *left = one;
     const struct history_record *right = other;
     if (left->time_ms != right->time_ms)
         return left->time_ms < right->time_ms ? 1 : -1;
+    if (is_refusal(left) != is_refusal(right))
+        return is_refusal(left) ? -1 : 1;
     return left->seq < right->seq ? 1 : left->seq > right->seq ? -1 : 0;
 }
 

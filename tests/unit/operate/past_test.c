@@ -85,6 +85,18 @@ static void both_rings_by_time(void **state)
     free(page.list);
 }
 
+static void a_refusal_is_later_than_what_it_was_refused_for(void **state)
+{
+    tell(*state, HISTORY_SESSIONS, "bob", 10);
+    tell(*state, HISTORY_REFUSALS, "anna", 20); /* its number is the smaller one */
+    tell(*state, HISTORY_SESSIONS, "anna", 20);
+    struct past_page page = read_page(*state, "anna", 0, 0);
+    assert_int_equal(page.count, 2);
+    assert_int_equal(page.list[0].kind, HISTORY_LOGIN_REFUSED);
+    assert_int_equal(page.list[1].kind, HISTORY_ONLINE);
+    free(page.list);
+}
+
 static void an_answer_is_bounded(void **state)
 {
     for (int i = 0; i < 500; i++) {
@@ -123,6 +135,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(both_rings_by_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_refusal_is_later_than_what_it_was_refused_for, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(an_answer_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(old_ones_are_not_told, set_up, tear_down),
     };
