@@ -111,8 +111,8 @@ static int check_ready(const struct handover_message *message, struct upgrade_re
     Usher__V1__HandoverReady *ready =
         usher__v1__handover_ready__unpack(NULL, message->size, message->body);
     bool all = ready != NULL && ready->users == report->users &&
-               ready->instances == report->instances && ready->conns == report->connections &&
-               ready->bytes == report->bytes;
+               ready->instances == report->instances && ready->rooms == report->rooms &&
+               ready->conns == report->connections && ready->bytes == report->bytes;
     if (ready != NULL)
         usher__v1__handover_ready__free_unpacked(ready, NULL);
     if (!all)

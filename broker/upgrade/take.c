@@ -118,6 +118,7 @@ static int say_ready(struct handover *handover, struct handover_message *message
     Usher__V1__HandoverReady ready = USHER__V1__HANDOVER_READY__INIT;
     ready.users = report->users;
     ready.instances = report->instances;
+    ready.rooms = report->rooms;
     ready.conns = report->connections;
     ready.bytes = report->bytes;
     message->size = (uint32_t)usher__v1__handover_ready__pack(&ready, message->body);
