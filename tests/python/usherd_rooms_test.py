@@ -99,7 +99,8 @@ class Usherd(Case):
         """All of them, in order; what comes again was not acknowledged, and says so."""
         count = 150
         port = free_port()
-        options = {**OPTIONS, "link.urls": f"tcp://127.0.0.1:{port}"}
+        # On a slow machine it may take long until a connection lives for a whole Fetch.
+        options = {**OPTIONS, "link.urls": f"tcp://127.0.0.1:{port}", "link.grace_ms": 60000}
         with Broker(options) as broker, client_of(broker, "ann") as ann, Relay(
             ("127.0.0.1", port)
         ) as relay:
