@@ -47,13 +47,19 @@ static bool read_info(int fd, char **text, size_t *size)
     return got;
 }
 
-/* The next watched descriptor of an epoll's text, and what it is watched for; NULL: no more. */
+/* The next watched descriptor of an epoll's text, and what it is watched for; NULL: no more. Not by
+ * sscanf, which looks for the end of the text each time: ours watch thousands. */
 static const char *next_watched(const char *text, int *fd, unsigned *events)
 {
-    while ((text = strstr(text, "tfd:")) != NULL) {
-        if (sscanf(text, "tfd: %d events: %x", fd, events) == 2)
-            return text + 4;
-        text += 4;
+    static const char first[] = "tfd:", second[] = " events:";
+    while ((text = strstr(text, first)) != NULL) {
+        char *end;
+        text += strlen(first);
+        *fd = (int)strtol(text, &end, 10);
+        if (strncmp(end, second, strlen(second)) == 0) {
+            *events = (unsigned)strtoul(end + strlen(second), &end, 16);
+            return end;
+        }
     }
     return NULL;
 }
