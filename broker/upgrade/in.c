@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "instance/instance.h"
+#include "proto/arena.h"
 #include "proto/varint.h"
 #include "room/room.h"
 #include "upgrade/shards.h"
@@ -13,7 +14,10 @@
 /* Of records what they were of. Nobody else runs yet. What cannot be is refused, as bytes of a file
  * would be: then the process before us goes on with what it has, and has lost nothing. */
 
+enum { ARENA_BYTES = 256 * 1024 }; /* the usual record has some hundred */
+
 struct unpacking {
+    struct arena arena; /* of one record */
     const struct upgrade_parts *parts;
     const int *fds;
     size_t fd_count, fd_used;
@@ -230,13 +234,34 @@ static int64_t take_next(struct unpacking *unpacking, struct bytes rest)
     int head = varint_read(rest, &size);
     if (head <= 0 || size > rest.size - (size_t)head)
         return refuse(unpacking, -EPROTO, "the records are cut short, left", rest.size);
+    /* A large one, of a room or a shard, has memory of its own. */
+    ProtobufCAllocator *allocator = arena_allocator(&unpacking->arena);
+    arena_reset(&unpacking->arena);
     Usher__V1__HandoverRecord *record =
-        usher__v1__handover_record__unpack(NULL, (size_t)size, rest.data + head);
+        usher__v1__handover_record__unpack(allocator, (size_t)size, rest.data + head);
+    if (record == NULL) {
+        allocator = NULL;
+        record = usher__v1__handover_record__unpack(NULL, (size_t)size, rest.data + head);
+    }
     if (record == NULL)
         return refuse(unpacking, -EPROTO, "a record that cannot be read, of bytes", size);
     int error = take_record(unpacking, record);
-    usher__v1__handover_record__free_unpacked(record, NULL);
+    if (allocator == NULL)
+        usher__v1__handover_record__free_unpacked(record, NULL);
     return error != 0 ? error : head + (int64_t)size;
+}
+
+static int take_all(struct unpacking *unpacking, struct bytes records)
+{
+    while (records.size > 0) {
+        int64_t took = take_next(unpacking, records);
+        if (took < 0)
+            return (int)took;
+        records = (struct bytes){records.data + took, records.size - (size_t)took};
+    }
+    return unpacking->ended ? 0
+                            : refuse(unpacking, -EPROTO, "there is no end behind bytes",
+                                     unpacking->report->bytes);
 }
 
 int upgrade_unpack(const struct upgrade_parts *parts, struct bytes records, const int *fds,
@@ -248,13 +273,9 @@ int upgrade_unpack(const struct upgrade_parts *parts, struct bytes records, cons
     parts->runner->now_ms = env_monotonic_ms(parts->env);
     parts->runner->wall_ms = env_wall_ms(parts->env);
     report->bytes = records.size;
-    while (records.size > 0) {
-        int64_t took = take_next(&unpacking, records);
-        if (took < 0)
-            return (int)took;
-        records = (struct bytes){records.data + took, records.size - (size_t)took};
-    }
-    return unpacking.ended
-               ? 0
-               : refuse(&unpacking, -EPROTO, "there is no end behind bytes", report->bytes);
+    int error = arena_init(&unpacking.arena, ARENA_BYTES);
+    if (error == 0)
+        error = take_all(&unpacking, records);
+    arena_fini(&unpacking.arena);
+    return error;
 }
