@@ -259,8 +259,11 @@ void egress_stored(void *context, struct runner *runner, const struct change *li
 {
     struct egress *egress = context;
     uint64_t last = 0, count = 0;
-    for (const struct change *change = list; change != NULL; change = change->next) {
+    for (const struct change *change = list; change != NULL; change = change->next)
         last = change->event.seq;
+    /* First, since whoever asks the store is told of them from now on. */
+    atomic_store_explicit(&egress->counters->presence_last, last, memory_order_release);
+    for (const struct change *change = list; change != NULL; change = change->next) {
         count++;
         egress_tell_friends(egress, runner, &change->event);
         if (egress->feed == NULL)
@@ -273,7 +276,6 @@ void egress_stored(void *context, struct runner *runner, const struct change *li
         metrics_add(egress->metrics, runner->index, METRIC_feed_published, 1);
     }
     egress_see_crowd(egress, runner, count);
-    atomic_store_explicit(&egress->counters->presence_last, last, memory_order_release);
     services_tell_presence(egress->services, runner, last);
     if (egress->http.stored != NULL)
         egress->http.stored(egress->http.context);

@@ -117,10 +117,11 @@ struct query_message {
     struct message header;
     actor_handle asker;
     enum query_kind kind;
-    bool linked;        /* asked on a link */
-    uint32_t source;    /* queries of one source wait for each other, and not for those of others */
-    uint64_t token;     /* comes back. QUERY_COMMAND: whose result it is */
-    uint64_t after;     /* QUERY_PRESENCE */
+    bool linked;     /* asked on a link */
+    uint32_t source; /* queries of one source wait for each other, and not for those of others */
+    uint64_t token;  /* comes back. QUERY_COMMAND: whose result it is */
+    uint64_t after;  /* QUERY_PRESENCE, as is `until`: behind it nothing is told, since a cursor */
+    uint64_t until;  /* there would be taken for one of another life of the store */
     uint32_t bytes_max; /* of the result */
     uint32_t size;
     uint8_t bytes[]; /* QUERY_COMMAND: the Command, encoded */

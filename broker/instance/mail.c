@@ -524,6 +524,7 @@ static void read_events(struct instance *instance, struct turn *turn)
     query->linked = true;
     query->source = actor_slot(turn->self);
     query->token = query->after = instance->presence_done;
+    query->until = last;
     query->bytes_max = link_frame_bytes(turn->limits) / 2;
     query->size = 0;
     struct effect *effect = turn_effect(turn, EFFECT_LINK, 0);

@@ -269,6 +269,7 @@ struct event_run {
     int (*add)(struct link_page *page, const struct event_fields *event);
     struct link_page page;
     uint64_t first, last;
+    uint64_t until; /* none behind it */
 };
 
 static bool add_event(void *context, const struct presence_event *event)
@@ -276,6 +277,8 @@ static bool add_event(void *context, const struct presence_event *event)
     struct event_run *run = context;
     struct event_fields fields = presence_event_fields(event);
     int error = 0;
+    if (event->seq > run->until)
+        return false;
     MEMORY_MUST((error = run->add(&run->page, &fields)) != -ENOMEM, "events");
     if (error != 0)
         return false;
@@ -291,7 +294,8 @@ static bool some_are_gone(uint64_t after, const struct store_position *position)
 
 static void read_presence(const struct queries_options *options, const struct query_message *query)
 {
-    struct event_run run = {.add = link_page_batch_event, .page = {.room = query->bytes_max}};
+    struct event_run run = {
+        .add = link_page_batch_event, .page = {.room = query->bytes_max}, .until = query->until};
     struct store_position position = {0};
     int error =
         store_read_events(options->store, query->after, PAGE_ROWS_MAX, add_event, &run, &position);
@@ -301,7 +305,8 @@ static void read_presence(const struct queries_options *options, const struct qu
     struct query_result_message head = {
         .first = run.first,
         .last = run.last,
-        .stream_last = position.presence_last,
+        .stream_last =
+            position.presence_last < query->until ? position.presence_last : query->until,
         .reset = some_are_gone(query->after, &position) || (damaged && run.first == 0),
         .failed = error != 0 && !damaged,
     };
@@ -318,7 +323,8 @@ static void read_presence(const struct queries_options *options, const struct qu
 static void list_events(const struct queries_options *options, const struct query_message *query,
                         const Usher__V1__Events *events, struct buffer *out)
 {
-    struct event_run run = {.add = link_page_event, .page = {.room = room_of(query)}};
+    struct event_run run = {
+        .add = link_page_event, .page = {.room = room_of(query)}, .until = UINT64_MAX};
     struct store_position position = {0};
     size_t limit =
         events->limit != 0 && events->limit < PAGE_ROWS_MAX ? events->limit : PAGE_ROWS_MAX;

@@ -706,6 +706,7 @@ static inline void tape_query(struct stage *stage, const struct query_message *q
     tape_put(stage, "query ");
     if (query->kind == QUERY_PRESENCE) {
         tape_put(stage, "presence after=%llu", (unsigned long long)query->after);
+        assert_int_equal(query->until, atomic_load(&stage->counters.presence_last));
         stage->asked_after = query->token;
         return;
     }

@@ -59,6 +59,7 @@ static struct query_message *new_query(enum query_kind kind, actor_handle asker,
     query->source = 0;
     query->token = 77;
     query->after = 0;
+    query->until = UINT64_MAX;
     query->bytes_max = ROOM;
     query->size = (uint32_t)size;
     return query;
@@ -408,6 +409,32 @@ static struct query_result_message *ask_presence(struct stand *stand, uint64_t a
     return message;
 }
 
+/* The store has more than who asks knows of: whoever is told of an event says that he has got it,
+ * and would be taken for one of another life of the store. */
+static void nothing_is_told_behind_what_is_asked_for(void **state)
+{
+    struct stand *stand = *state;
+    struct query_message *query = new_query(QUERY_PRESENCE, asker_of(stand)->self, 0);
+    query->after = SESSIONS - 5;
+    query->until = SESSIONS - 2;
+    queries_submit(stand->queries, query);
+    assert_true(queries_step(stand->queries));
+    struct query_result_message *message = next_result(stand, asker_of(stand));
+    assert_int_equal(message->first, SESSIONS - 4);
+    assert_int_equal(message->last, SESSIONS - 2);
+    assert_int_equal(message->stream_last, SESSIONS - 2);
+    message_destroy(&message->header);
+    query = new_query(QUERY_PRESENCE, asker_of(stand)->self, 0);
+    query->after = 0; /* those are gone */
+    query->until = SESSIONS - 2;
+    queries_submit(stand->queries, query);
+    assert_true(queries_step(stand->queries));
+    message = next_result(stand, asker_of(stand));
+    assert_true(message->reset);
+    assert_int_equal(message->stream_last, SESSIONS - 2);
+    message_destroy(&message->header);
+}
+
 /* Its bytes are the fields of a Batch. */
 static void presence_for_a_batch(void **state)
 {
@@ -723,6 +750,7 @@ int main(void)
         TEST_FILLED(list_and_snapshot_in_pages),
         TEST_FILLED(tiny_rooms),
         TEST_FILLED(events),
+        TEST_FILLED(nothing_is_told_behind_what_is_asked_for),
         TEST_FILLED(presence_for_a_batch),
         TEST_FILLED(count),
         cmocka_unit_test(a_damaged_store_is_unavailable),
