@@ -69,11 +69,13 @@ size_t services_look(struct services *services, struct service_look *rows, size_
 
 /* --- services_moved.c: they go over to another process; one thread ---------------------------- */
 
-/* Appends what is there as HandoverRecords with their lengths, and copies the key by which all is
- * chosen. False: one is about to leave, or there is no memory. */
+/* The key by which all is chosen, copied; it never changes. */
 enum { SERVICES_KEY_BYTES = 16 };
-bool services_move_out(struct services *services, uint8_t key[SERVICES_KEY_BYTES],
-                       struct buffer *out);
+void services_key(const struct services *services, uint8_t key[SERVICES_KEY_BYTES]);
+
+/* Appends what is there as HandoverRecords with their lengths. False: one is about to leave, or
+ * there is no memory. */
+bool services_move_out(struct services *services, struct buffer *out);
 
 /* Over there, of an empty directory; the instances are made. The key first. 0, -EINVAL or -ENOMEM.
  */

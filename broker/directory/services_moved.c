@@ -79,11 +79,14 @@ static bool pack_followers(const struct services *services, struct buffer *out)
     return handover_append(out, &record) == 0;
 }
 
-bool services_move_out(struct services *services, uint8_t key[SERVICES_KEY_BYTES],
-                       struct buffer *out)
+void services_key(const struct services *services, uint8_t key[SERVICES_KEY_BYTES])
+{
+    memcpy(key, services->key, sizeof(services->key));
+}
+
+bool services_move_out(struct services *services, struct buffer *out)
 {
     lock_take(&services->lock);
-    memcpy(key, services->key, sizeof(services->key));
     bool packed = pack_services(services, out) && pack_followers(services, out);
     lock_give(&services->lock);
     return packed;

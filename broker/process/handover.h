@@ -17,7 +17,7 @@
 enum handover_word {
     HANDOVER_HELLO = 1,   /* it has read its configuration and can take over */
     HANDOVER_DESCRIPTORS, /* some, and for each what it is */
-    HANDOVER_STATE,       /* the sealed bytes, and what they are to be compared with */
+    HANDOVER_STATE,       /* sealed bytes; these two again, until the bytes say that it is all */
     HANDOVER_READY,       /* all of it is understood, and there */
     HANDOVER_GO,          /* it is the new process's from here on */
     HANDOVER_REFUSED,     /* either side: why not, for people */

@@ -89,19 +89,22 @@ static int give_descriptors(struct handover *handover, struct handover_message *
     return failed;
 }
 
+/* The records that are there; then there are none. */
 static int give_state(struct handover *handover, struct handover_message *message,
-                      const struct upgrade_load *load, uint64_t until_ms, char *error)
+                      struct upgrade_load *load, uint64_t until_ms, struct upgrade_report *report)
 {
     int fd = handover_seal(load->records.data, load->records.size);
     if (fd < 0) {
-        snprintf(error, HANDOVER_ERROR_BYTES, "cannot make a memfd: %s", strerror(-fd));
+        snprintf(report->error, sizeof(report->error), "cannot make a memfd: %s", strerror(-fd));
         return fd;
     }
     message->fds[0] = fd;
     message->fd_count = 1;
     message->size = 0;
-    int failed = say(handover, message, HANDOVER_STATE, until_ms, error);
+    int failed = say(handover, message, HANDOVER_STATE, until_ms, report->error);
     close(fd);
+    report->bytes += load->records.size;
+    load->records.size = 0;
     return failed;
 }
 
@@ -127,11 +130,15 @@ static int give_all(const struct upgrade_parts *parts, struct handover *handover
                     struct upgrade_report *report)
 {
     struct upgrade_load load = {0};
-    int failed = upgrade_pack(parts, &load, report);
+    int failed = upgrade_pack_conns(parts, &load, report);
     if (failed == 0)
         failed = give_descriptors(handover, message, &load, until_ms, report->error);
     if (failed == 0)
-        failed = give_state(handover, message, &load, until_ms, report->error);
+        failed = give_state(handover, message, &load, until_ms, report);
+    if (failed == 0)
+        failed = upgrade_pack_rest(parts, &load, report);
+    if (failed == 0)
+        failed = give_state(handover, message, &load, until_ms, report);
     upgrade_load_fini(&load);
     if (failed == 0)
         failed = handover_hear(handover, HANDOVER_READY, message, until_ms, report->error);

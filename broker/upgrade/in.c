@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "instance/instance.h"
@@ -16,7 +17,7 @@
 
 enum { ARENA_BYTES = 256 * 1024 }; /* the usual record has some hundred */
 
-struct unpacking {
+struct upgrade_unpacking {
     struct arena arena; /* of one record */
     const struct upgrade_parts *parts;
     const int *fds;
@@ -26,7 +27,7 @@ struct unpacking {
     bool begun, ended;
 };
 
-static int refuse(struct unpacking *unpacking, int error, const char *what, uint64_t which)
+static int refuse(struct upgrade_unpacking *unpacking, int error, const char *what, uint64_t which)
 {
     snprintf(unpacking->report->error, sizeof(unpacking->report->error), "%s %llu: %s", what,
              (unsigned long long)which, strerror(-error));
@@ -38,7 +39,7 @@ static bool has_size(ProtobufCBinaryData data, size_t size)
     return data.len == size;
 }
 
-static int take_node(struct unpacking *unpacking, const Usher__V1__HandoverNode *node)
+static int take_node(struct upgrade_unpacking *unpacking, const Usher__V1__HandoverNode *node)
 {
     const struct upgrade_parts *parts = unpacking->parts;
     struct settings *settings = parts->settings;
@@ -77,7 +78,7 @@ static int take_node(struct unpacking *unpacking, const Usher__V1__HandoverNode 
     return 0;
 }
 
-static int take_conn(struct unpacking *unpacking, const Usher__V1__HandoverConn *conn)
+static int take_conn(struct upgrade_unpacking *unpacking, const Usher__V1__HandoverConn *conn)
 {
     if (unpacking->fd_used == unpacking->fd_count)
         return refuse(unpacking, -EPROTO, "no descriptor for connection", conn->handle);
@@ -108,7 +109,7 @@ static int take_conn(struct unpacking *unpacking, const Usher__V1__HandoverConn 
 
 /* An actor of that handle, with its first message (taken; NULL: there is no memory). One that is
  * there already, with more of the same. */
-static int place(struct unpacking *unpacking, uint64_t handle, const char *name,
+static int place(struct upgrade_unpacking *unpacking, uint64_t handle, const char *name,
                  const struct behaviour *behaviour, struct message *message, bool there)
 {
     const struct upgrade_parts *parts = unpacking->parts;
@@ -126,7 +127,7 @@ static int place(struct unpacking *unpacking, uint64_t handle, const char *name,
     return 0;
 }
 
-static int take_user(struct unpacking *unpacking, const Usher__V1__HandoverUser *user)
+static int take_user(struct upgrade_unpacking *unpacking, const Usher__V1__HandoverUser *user)
 {
     const struct upgrade_parts *parts = unpacking->parts;
     bool connected = user->conn != 0 && net_owner(parts->net, user->conn) == user->handle;
@@ -136,21 +137,22 @@ static int take_user(struct unpacking *unpacking, const Usher__V1__HandoverUser 
                  user_move_in(user, connected, &records), false);
 }
 
-static int take_instance(struct unpacking *unpacking, const Usher__V1__HandoverInstance *instance)
+static int take_instance(struct upgrade_unpacking *unpacking,
+                         const Usher__V1__HandoverInstance *instance)
 {
     unpacking->report->instances++;
     return place(unpacking, instance->handle, instance->name, unpacking->parts->instance,
                  instance_move_in(instance), false);
 }
 
-static int take_room(struct unpacking *unpacking, const Usher__V1__HandoverRoom *room)
+static int take_room(struct upgrade_unpacking *unpacking, const Usher__V1__HandoverRoom *room)
 {
     unpacking->report->rooms++;
     return place(unpacking, room->handle, room->name, unpacking->parts->room, room_move_in(room),
                  false);
 }
 
-static int take_shard(struct unpacking *unpacking, const Usher__V1__HandoverShard *shard)
+static int take_shard(struct upgrade_unpacking *unpacking, const Usher__V1__HandoverShard *shard)
 {
     const struct upgrade_parts *parts = unpacking->parts;
     bool there = registry_find(parts->registry, shard->name, strlen(shard->name)) == shard->handle;
@@ -162,37 +164,37 @@ static int take_shard(struct unpacking *unpacking, const Usher__V1__HandoverShar
     return error;
 }
 
-static int take_service(struct unpacking *unpacking, const Usher__V1__HandoverService *service)
+static int take_service(struct upgrade_unpacking *unpacking,
+                        const Usher__V1__HandoverService *service)
 {
     int error = services_move_in(unpacking->parts->services, service);
     return error == 0 ? 0 : refuse(unpacking, error, "service of instances", service->n_members);
 }
 
-static int take_followers(struct unpacking *unpacking,
+static int take_followers(struct upgrade_unpacking *unpacking,
                           const Usher__V1__HandoverFollowers *followers)
 {
     int error = services_move_followers(unpacking->parts->services, followers);
     return error == 0 ? 0 : refuse(unpacking, error, "followers", followers->n_instances);
 }
 
-static int take_spent(struct unpacking *unpacking, const Usher__V1__HandoverSpent *spent)
+static int take_spent(struct upgrade_unpacking *unpacking, const Usher__V1__HandoverSpent *spent)
 {
     int error = upgrade_take_spent(unpacking->parts, spent);
     return error == 0 ? 0 : refuse(unpacking, error, "what was spent, of table", spent->table);
 }
 
-static int take_end(struct unpacking *unpacking, const Usher__V1__HandoverEnd *end)
+static int take_end(struct upgrade_unpacking *unpacking, const Usher__V1__HandoverEnd *end)
 {
     const struct upgrade_report *report = unpacking->report;
     unpacking->ended = true;
     if (end->conns != report->connections || end->users != report->users ||
-        end->instances != report->instances || end->rooms != report->rooms ||
-        unpacking->fd_used != unpacking->fd_count)
+        end->instances != report->instances || end->rooms != report->rooms)
         return refuse(unpacking, -EPROTO, "not as many as said, users", end->users);
     return 0;
 }
 
-static int take_record(struct unpacking *unpacking, const Usher__V1__HandoverRecord *record)
+static int take_record(struct upgrade_unpacking *unpacking, const Usher__V1__HandoverRecord *record)
 {
     if (unpacking->ended ||
         (!unpacking->begun && record->body_case != USHER__V1__HANDOVER_RECORD__BODY_NODE))
@@ -228,7 +230,7 @@ static int take_record(struct unpacking *unpacking, const Usher__V1__HandoverRec
 }
 
 /* The next one. Gives the bytes that it took, or -errno. */
-static int64_t take_next(struct unpacking *unpacking, struct bytes rest)
+static int64_t take_next(struct upgrade_unpacking *unpacking, struct bytes rest)
 {
     uint64_t size = 0;
     int head = varint_read(rest, &size);
@@ -251,31 +253,46 @@ static int64_t take_next(struct unpacking *unpacking, struct bytes rest)
     return error != 0 ? error : head + (int64_t)size;
 }
 
-static int take_all(struct unpacking *unpacking, struct bytes records)
+struct upgrade_unpacking *upgrade_unpacking_create(const struct upgrade_parts *parts,
+                                                   struct upgrade_report *report)
 {
+    struct upgrade_unpacking *unpacking = calloc(1, sizeof(*unpacking));
+    if (unpacking == NULL || arena_init(&unpacking->arena, ARENA_BYTES) != 0) {
+        free(unpacking);
+        return NULL;
+    }
+    unpacking->parts = parts;
+    unpacking->report = report;
+    unpacking->shards.settings = parts->settings;
+    return unpacking;
+}
+
+int upgrade_unpack(struct upgrade_unpacking *unpacking, struct bytes records, const int *fds,
+                   size_t fd_count)
+{
+    const struct upgrade_parts *parts = unpacking->parts;
+    parts->runner->now_ms = env_monotonic_ms(parts->env);
+    parts->runner->wall_ms = env_wall_ms(parts->env);
+    unpacking->report->bytes += records.size;
+    unpacking->fds = fds;
+    unpacking->fd_count = fd_count;
+    unpacking->fd_used = 0;
     while (records.size > 0) {
         int64_t took = take_next(unpacking, records);
         if (took < 0)
             return (int)took;
         records = (struct bytes){records.data + took, records.size - (size_t)took};
     }
-    return unpacking->ended ? 0
-                            : refuse(unpacking, -EPROTO, "there is no end behind bytes",
-                                     unpacking->report->bytes);
+    if (unpacking->fd_used != unpacking->fd_count)
+        return refuse(unpacking, -EPROTO, "no connections for descriptors",
+                      unpacking->fd_count - unpacking->fd_used);
+    return unpacking->ended;
 }
 
-int upgrade_unpack(const struct upgrade_parts *parts, struct bytes records, const int *fds,
-                   size_t fd_count, struct upgrade_report *report)
+void upgrade_unpacking_destroy(struct upgrade_unpacking *unpacking)
 {
-    struct unpacking unpacking = {
-        .parts = parts, .fds = fds, .fd_count = fd_count, .report = report};
-    unpacking.shards.settings = parts->settings;
-    parts->runner->now_ms = env_monotonic_ms(parts->env);
-    parts->runner->wall_ms = env_wall_ms(parts->env);
-    report->bytes = records.size;
-    int error = arena_init(&unpacking.arena, ARENA_BYTES);
-    if (error == 0)
-        error = take_all(&unpacking, records);
-    arena_fini(&unpacking.arena);
-    return error;
+    if (unpacking == NULL)
+        return;
+    arena_fini(&unpacking->arena);
+    free(unpacking);
 }

@@ -13,7 +13,8 @@
 #include "user/user.h"
 
 /* Everything that a broker is, as records; while it is frozen, and nothing of it is changed by
- * that.
+ * that. The connections first, which are a good half of the new process's work: it has it done
+ * while the actors are packed.
  *
  * Actors and connections go in rising order of their slots, since that is how they are made over
  * there. A connection that cannot go is not mentioned: its user finds out that it did not come. */
@@ -25,9 +26,9 @@ static ProtobufCBinaryData key_of(const uint64_t key[2])
     return handover_binary((struct bytes){(const uint8_t *)key, 2 * sizeof(key[0])});
 }
 
-static int pack_node(const struct upgrade_parts *parts, const uint8_t key[SERVICES_KEY_BYTES],
-                     struct buffer *out)
+static int pack_node(const struct upgrade_parts *parts, struct buffer *out)
 {
+    uint8_t key[SERVICES_KEY_BYTES];
     Usher__V1__HandoverNode node = USHER__V1__HANDOVER_NODE__INIT;
     Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
     struct settings *settings = parts->settings;
@@ -42,6 +43,7 @@ static int pack_node(const struct upgrade_parts *parts, const uint8_t key[SERVIC
     node.link_key = key_of(settings->link_key);
     node.requests_key = key_of(settings->requests_key);
     node.friends_key = key_of(settings->friends_key);
+    services_key(parts->services, key);
     node.services_key = handover_binary((struct bytes){key, SERVICES_KEY_BYTES});
     node.conn_generation = net_generation(parts->net);
     node.actor_generation = registry_generation(parts->registry);
@@ -201,38 +203,42 @@ static int pack_end(struct upgrade_load *load, const struct upgrade_report *repo
     return handover_append(&load->records, &record);
 }
 
-int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,
-                 struct upgrade_report *report)
+static int explain(struct upgrade_report *report, int error)
 {
-    struct packing packing = {.load = load};
-    struct buffer services = {0};
-    uint8_t key[SERVICES_KEY_BYTES];
-    int error = services_move_out(parts->services, key, &services) ? 0 : -EBUSY;
-    if (error == 0)
-        error = pack_node(parts, key, &load->records);
-    if (error == 0) {
-        report->left = net_move_out(parts->net, pack_conn, &packing);
-        error = packing.error;
-    }
-    if (error == 0)
-        error = pack_actors(parts, load, report);
-    if (error == 0)
-        error = buffer_append(&load->records, services.data, services.size);
-    if (error == 0 && !webhook_move_out(parts->webhook, &load->records))
-        error = -ENOMEM;
-    if (error == 0)
-        error = upgrade_pack_spent(parts, &load->records);
-    if (error == 0)
-        error = pack_end(load, report);
-    buffer_fini(&services);
-    report->connections = load->fd_count;
-    report->bytes = load->records.size;
     if (error == -EBUSY && report->error[0] == '\0')
         snprintf(report->error, sizeof(report->error), "an instance of a service is leaving");
     if (error == -ENOMEM)
         snprintf(report->error, sizeof(report->error),
                  "there is no memory for what is handed over");
     return error;
+}
+
+int upgrade_pack_conns(const struct upgrade_parts *parts, struct upgrade_load *load,
+                       struct upgrade_report *report)
+{
+    struct packing packing = {.load = load};
+    int error = pack_node(parts, &load->records);
+    if (error == 0) {
+        report->left = net_move_out(parts->net, pack_conn, &packing);
+        error = packing.error;
+    }
+    report->connections = load->fd_count;
+    return explain(report, error);
+}
+
+int upgrade_pack_rest(const struct upgrade_parts *parts, struct upgrade_load *load,
+                      struct upgrade_report *report)
+{
+    int error = pack_actors(parts, load, report);
+    if (error == 0)
+        error = services_move_out(parts->services, &load->records) ? 0 : -EBUSY;
+    if (error == 0 && !webhook_move_out(parts->webhook, &load->records))
+        error = -ENOMEM;
+    if (error == 0)
+        error = upgrade_pack_spent(parts, &load->records);
+    if (error == 0)
+        error = pack_end(load, report);
+    return explain(report, error);
 }
 
 void upgrade_load_fini(struct upgrade_load *load)

@@ -66,10 +66,11 @@ static int keep_descriptors(struct taking *taking)
     return 0;
 }
 
-/* Descriptors until the state comes. */
-static int hear_all(struct taking *taking, char *error)
+/* Descriptors until a run of records comes. */
+static int hear_run(struct taking *taking, char *error)
 {
     int failed;
+    taking->count = 0;
     do {
         failed = handover_hear_some(taking->handover, taking->message, soon(), error);
         if (failed == 0 && taking->message->word == HANDOVER_DESCRIPTORS)
@@ -80,20 +81,34 @@ static int hear_all(struct taking *taking, char *error)
     return failed;
 }
 
-static int take_state(const struct upgrade_parts *parts, struct taking *taking,
-                      struct upgrade_report *report)
+/* 1: that was the last one. */
+static int take_run(struct taking *taking, struct upgrade_unpacking *unpacking)
 {
     const uint8_t *data;
     size_t size;
     int fd = taking->message->fds[0];
-    int failed = handover_map(fd, &data, &size);
-    if (failed == 0) {
-        failed =
-            upgrade_unpack(parts, (struct bytes){data, size}, taking->fds, taking->count, report);
+    int result = handover_map(fd, &data, &size);
+    if (result == 0) {
+        result = upgrade_unpack(unpacking, (struct bytes){data, size}, taking->fds, taking->count);
         handover_unmap(data, size);
     }
     close(fd);
-    return failed;
+    return result;
+}
+
+/* Run after run. */
+static int take_all(const struct upgrade_parts *parts, struct taking *taking,
+                    struct upgrade_report *report)
+{
+    struct upgrade_unpacking *unpacking = upgrade_unpacking_create(parts, report);
+    int result = unpacking != NULL ? 0 : -ENOMEM;
+    while (result == 0) {
+        result = hear_run(taking, report->error);
+        if (result == 0)
+            result = take_run(taking, unpacking);
+    }
+    upgrade_unpacking_destroy(unpacking);
+    return result < 0 ? result : 0;
 }
 
 /* Its body is there. */
@@ -138,9 +153,7 @@ int upgrade_take(const struct upgrade_parts *parts, struct handover *handover,
     *report = (struct upgrade_report){0};
     int failed = taking.message != NULL ? say_hello(handover, taking.message) : -ENOMEM;
     if (failed == 0)
-        failed = hear_all(&taking, report->error);
-    if (failed == 0)
-        failed = take_state(parts, &taking, report);
+        failed = take_all(parts, &taking, report);
     free(taking.message);
     free(taking.fds);
     explain(report, failed);

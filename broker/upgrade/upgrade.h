@@ -71,15 +71,18 @@ int upgrade_freeze(const struct upgrade_parts *parts, uint64_t until_ms);
  * cannot go on. */
 int upgrade_thaw(const struct upgrade_parts *parts);
 
-/* Everything, appended as records. 0; -EBUSY: something cannot go now, the report says what;
- * -ENOMEM. The descriptors of the connections are in the order of their records. */
+/* Everything, appended as records: first the node and its connections, then the rest. 0; -EBUSY:
+ * something cannot go now, the report says what; -ENOMEM. The descriptors of the connections are in
+ * the order of their records. */
 struct upgrade_load {
     struct buffer records;
     int *fds;
     size_t fd_count, fd_capacity;
 };
-int upgrade_pack(const struct upgrade_parts *parts, struct upgrade_load *load,
-                 struct upgrade_report *report);
+int upgrade_pack_conns(const struct upgrade_parts *parts, struct upgrade_load *load,
+                       struct upgrade_report *report);
+int upgrade_pack_rest(const struct upgrade_parts *parts, struct upgrade_load *load,
+                      struct upgrade_report *report);
 /* What was spent of allowances, of all the tables that remember it (spent.c); and there. 0 or
  * -errno. */
 int upgrade_pack_spent(const struct upgrade_parts *parts, struct buffer *out);
@@ -114,8 +117,14 @@ int upgrade_take(const struct upgrade_parts *parts, struct handover *handover,
  * ours. */
 int upgrade_confirm(struct handover *handover, struct upgrade_report *report);
 
-/* Makes of records what they were of; the descriptors are taken, if it is 0. */
-int upgrade_unpack(const struct upgrade_parts *parts, struct bytes records, const int *fds,
-                   size_t fd_count, struct upgrade_report *report);
+/* Makes of records what they were of, a run of them after the other until upgrade_unpack says that
+ * it has come to the end: 1. 0: there is more to come; or -errno, and the report says why. The
+ * descriptors are those of the connections of this run, and are taken unless it fails. */
+struct upgrade_unpacking;
+struct upgrade_unpacking *upgrade_unpacking_create(const struct upgrade_parts *parts,
+                                                   struct upgrade_report *report); /* or NULL */
+int upgrade_unpack(struct upgrade_unpacking *unpacking, struct bytes records, const int *fds,
+                   size_t fd_count);
+void upgrade_unpacking_destroy(struct upgrade_unpacking *unpacking); /* or NULL */
 
 #endif

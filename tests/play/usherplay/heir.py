@@ -23,6 +23,7 @@ import sys
 import time
 
 HELLO, DESCRIPTORS, STATE, READY, GO, REFUSED = range(1, 7)
+STATES = 2  # connections, and the rest
 CHANNEL = 3
 F_ADD_SEALS, ALL_SEALS = 1033, 15
 
@@ -107,10 +108,11 @@ class Heir:
         self.at("hello")
         self.channel.say(HELLO, self.order.get("hello", "").encode() or b"\x08\xff\xff\x03")
         self.at("freeze")
-        heard = self.channel.hear()
-        while heard and heard[0] == DESCRIPTORS:
-            self.at("descriptors")
-            heard = self.channel.hear()
+        heard, states = self.channel.hear(), 0
+        while heard and states < STATES:
+            states += heard[0] == STATE
+            self.at("descriptors" if heard[0] == DESCRIPTORS else "between")
+            heard = self.channel.hear() if states < STATES else heard
         self.at("ready")
         self.channel.say(READY)
         self.at("go")
@@ -157,6 +159,7 @@ class Between:
 
     def __init__(self, order, command):
         self.order, self.killed, self.parent = order, False, os.getppid()
+        self.given = self.gotten = 0
         self.old = Channel(socket.socket(fileno=os.dup(CHANNEL)))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.new = Channel(ours)
@@ -185,7 +188,9 @@ class Between:
             size = os.fstat(fds[0]).st_size
             more = sealed(say_more(os.pread(fds[0], size, 0)))
             os.close(fds[0])
-            fds[0], self.given, self.gotten = more, size, os.fstat(more).st_size
+            fds[0] = more
+            self.given += size
+            self.gotten += os.fstat(more).st_size
         if word == READY and "more" in self.order:
             body = data[8:].replace(b"\x20" + varint(self.gotten), b"\x20" + varint(self.given))
             data = struct.pack("=IHBB", len(body), 0, READY, 0) + body
@@ -204,8 +209,9 @@ class Between:
     def run(self):
         self.pass_on("gifts", self.old, self.new)
         self.pass_on("hello", self.new, self.old)
-        while self.pass_on("descriptors", self.old, self.new) == DESCRIPTORS:
-            pass  # the last one is the state
+        states = 0
+        while states < STATES:
+            states += self.pass_on("descriptors", self.old, self.new) == STATE
         self.pass_on("ready", self.new, self.old)
         self.pass_on("go", self.old, self.new)
         if self.order.get("at") == "end":
