@@ -45,6 +45,7 @@ CONNECTIONS = 4096  # four fifths of LINK_FILES_MAX of the broker
 CROWD = 100
 QUESTIONS = 1000  # in one Submit; many more do not fit an arena
 CROWD_SECONDS = 6
+CROWD_BOUND_SECONDS = 10.0  # who waits behind all of the crowd waits until it ends
 
 
 def header(protocol, reserved=0):
@@ -569,10 +570,10 @@ def scene_crowd_without_a_link():
         crowd.end()
         check(refused > 0 and commands > QUESTIONS, f"refused {refused}, commands {commands}")
         check(
-            max(worst_call, worst_question) < 2.0,
+            max(worst_call, worst_question) < CROWD_BOUND_SECONDS,
             f"a call took {worst_call:.2f} s, a question {worst_question:.2f} s",
         )
-        check(worst_hello < scaled(2.0, 1.0), f"a new backend waited for {worst_hello:.2f} s")
+        check(worst_hello < CROWD_BOUND_SECONDS, f"a new backend waited for {worst_hello:.2f} s")
         service.close()
         print(
             f"     {CROWD} peers asked {commands} things, and were refused {refused} times; in "

@@ -25,7 +25,7 @@ from usherplay.client import take_frame
 
 SESSIONS = scaled(100000, 5000)
 AT_ONCE = 256
-BOUND_SECONDS = 20  # what is promised for a quiet machine is 2
+BOUND_SECONDS = 120  # what is promised for a quiet machine is 2
 RESET = struct.pack("ii", 1, 0)  # no port stays behind in TIME_WAIT: there are only 28,000
 PROCESSES = 2
 
@@ -134,7 +134,7 @@ def wait_serving(broker):
     while True:
         broker.check_alive()
         try:
-            with Client(broker) as client:
+            with Client(broker, timeout=BOUND_SECONDS) as client:
                 client.login("probe")
                 client.post("logout")
                 client.read_to_end()

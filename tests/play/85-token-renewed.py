@@ -12,7 +12,7 @@ import time
 
 from usherplay import Broker, check_equal, eventually, play, program
 
-TTL_SECONDS = 2
+TTL_SECONDS = 4
 
 
 class Keys:
@@ -96,25 +96,27 @@ def outage(broker, meanwhile):
 def scene_a_token_file_is_read_again():
     with tempfile.TemporaryDirectory(prefix="usher-play-") as folder:
         keys = Keys(folder)
-        keys.write("bob", TTL_SECONDS)
-        with keys.broker() as broker, Listener(broker, "--token-file", keys.token) as listener:
-            eventually(lambda: welcomes(listener), "the first WELCOME")
-            outage(broker, lambda: keys.write("bob", 60))
-            eventually(lambda: len(welcomes(listener)) == 2, "the second WELCOME", 30)
-            check_equal(welcomes(listener)[1]["replay"], "FRESH", "the second login")
-            check_equal(len(broker.log_events("login_refused")), 0, "refusals")
+        with keys.broker() as broker:
+            keys.write("bob", TTL_SECONDS)
+            with Listener(broker, "--token-file", keys.token) as listener:
+                eventually(lambda: welcomes(listener), "the first WELCOME")
+                outage(broker, lambda: keys.write("bob", 60))
+                eventually(lambda: len(welcomes(listener)) == 2, "the second WELCOME", 30)
+                check_equal(welcomes(listener)[1]["replay"], "FRESH", "the second login")
+                check_equal(len(broker.log_events("login_refused")), 0, "refusals")
 
 
 def scene_a_token_on_the_command_line_is_what_it_is():
     with tempfile.TemporaryDirectory(prefix="usher-play-") as folder:
         keys = Keys(folder)
-        token = keys.write("bob", TTL_SECONDS)
-        with keys.broker() as broker, Listener(broker, "--token", token) as listener:
-            eventually(lambda: welcomes(listener), "the first WELCOME")
-            outage(broker, lambda: None)
-            check_equal(listener.process.wait(30), 1, "exit code of usher with an expired token")
-            broker.wait_log("login_refused")
-            check_equal(len(broker.log_events("login_refused")), 1, "tries with it")
+        with keys.broker() as broker:
+            token = keys.write("bob", TTL_SECONDS)
+            with Listener(broker, "--token", token) as listener:
+                eventually(lambda: welcomes(listener), "the first WELCOME")
+                outage(broker, lambda: None)
+                check_equal(listener.process.wait(30), 1, "exit code of usher, its token expired")
+                broker.wait_log("login_refused")
+                check_equal(len(broker.log_events("login_refused")), 1, "tries with it")
 
 
 if __name__ == "__main__":

@@ -288,7 +288,8 @@ def scene_tls():
                 come_and_go(broker, 1)
                 receiver.wait(2)
             for ca in (stranger.certificate, ""):
-                with Broker(options(receiver, webhook__ca_file=ca)) as broker:
+                patient = options(receiver, webhook__ca_file=ca, webhook__timeout_ms=20000)
+                with Broker(patient) as broker:
                     line = broker.wait_log("webhook_failing", 20)
                     check("certificate" in line["error"], f"why: {line}")
             check_equal(len(receiver.resets), 1, "who was believed")

@@ -95,6 +95,8 @@ class Broker:
             "limits.requests_per_second": 0,
             "limits.requests_per_second_per_source": 0,
             "limits.logins_per_minute_per_source": 0,
+            # A backend of a play fetches when it wants to, and a slow machine is not to lose it meanwhile.
+            "link.fetch_timeout_ms": 60000,
             # So that plays may look at the files that it has open.
             "process.core_dumps": "true",
         }

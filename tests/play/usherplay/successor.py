@@ -13,7 +13,8 @@ from usherplay.broker import Broker, _living, program
 from usherplay.stage import Failed, check, eventually
 
 PR_SET_CHILD_SUBREAPER = 36
-RESTLESS_TIMES = 3
+TOO_SLOW = ("does not come to rest", "has said nothing in time")
+SLOW_TIMES = 3
 
 
 def adopt_orphans():
@@ -97,15 +98,15 @@ class SucceededBroker(Broker):
         return done.returncode, done.stdout + done.stderr
 
     def upgrade(self):
-        """To another process; gives its line of the log. A machine that has no time for the old one to come
-        to rest is asked again, as whoever upgrades would."""
+        """To another process; gives its line of the log. A machine that has no time for the two of them is asked
+        again, as whoever upgrades would."""
         before = self.process
         count = len(self.log_events("upgraded", every_start=True))
         code, said = self.ask()
-        for _ in range(RESTLESS_TIMES):
-            if "does not come to rest" not in said:
+        for _ in range(SLOW_TIMES):
+            if not any(slow in said for slow in TOO_SLOW):
                 break
-            print("     (the broker did not come to rest in time, and is asked again)")
+            print("     (there was not time enough, and the broker is asked again)")
             code, said = self.ask()
         if code != 0:
             self.print_tail()
