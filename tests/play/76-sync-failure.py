@@ -4,6 +4,7 @@ nobody is welcomed whose login was not synced, talk goes on, and it recovers by 
 
 from usherplay import Broker, check, check_equal, eventually, play, scaled
 from usherplay.faults import OPTIONS, SECONDS, People
+from usherplay.gifts import NAMES, Gifts
 from usherplay.shim import (
     ALWAYS,
     DONE_AND_DENIED,
@@ -135,6 +136,32 @@ def scene_contradiction():
         print(f"     recovered in {seconds * 1000:.0f} ms")
 
 
+def scene_stored():
+    """What a service was told is stored is there, once, and nothing that was refused, whatever the disk has
+    done of it: also when it goes again under the same tag, after kill -9, and when its receiver comes.
+    """
+    for case in CASES:
+        what, calls, manner, count = case
+        with Shim() as shim, broker_on(shim) as broker, People(broker) as people:
+            gifts = Gifts(broker)
+            people.talk(5)
+            check_equal(gifts.push(AT_ONCE), [], f"{what}: before it")
+            shim.fail(calls, manner=manner, count=count)
+            codes = [code for _ in range(3) for code in gifts.push(AT_ONCE)]
+            check(codes, f"{what}: nothing was refused")
+            check_equal(set(codes), {"UNAVAILABLE"}, f"{what}: what was said")
+            people.talk(5)
+            shim.heal()
+            gifts.link()
+            eventually(lambda: not gifts.push(1), f"{what}: it recovers", SECONDS)
+            gifts.check()
+            check_equal(gifts.push_again(), [], f"{what}: what was refused, again")
+            gifts.crash()
+            gifts.fetch(people, NAMES)
+            gifts.lose()
+            print(f"     {what}: {gifts.made} messages, {len(codes)} were refused at first")
+
+
 if __name__ == "__main__":
     play(
         scene_cases,
@@ -142,4 +169,5 @@ if __name__ == "__main__":
         scene_welcome_waits_for_the_sync,
         scene_kill_while_a_sync_is_held,
         scene_contradiction,
+        scene_stored,
     )
