@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A store with 100,000 sessions, made by as many logins: how fast they go, and how fast the broker
-is back after kill -9."""
+is back after kill -9. And one with stored messages, of which the file alone knows by then:
+USHER_PLAY_LARGE=1 makes a million."""
 
 import os
 import selectors
@@ -22,10 +23,15 @@ from usherplay import (
     scaled,
 )
 from usherplay.client import take_frame
+from usherplay.backend import backend_pb
 
 SESSIONS = scaled(100000, 5000)
 AT_ONCE = 256
 BOUND_SECONDS = 120  # what is promised for a quiet machine is 2
+LARGE = bool(os.environ.get("USHER_PLAY_LARGE"))
+STORED = 1000000 if LARGE else scaled(50000, 2000)
+STORED_NAMES = STORED // 10
+STORED_AT_ONCE = 200
 RESET = struct.pack("ii", 1, 0)  # no port stays behind in TIME_WAIT: there are only 28,000
 PROCESSES = 2
 
@@ -149,5 +155,50 @@ def has_number(tool, sessions):
     return numbers if {sessions, sessions + 1} & set(numbers.values()) else None
 
 
+def store(backend, count, names):
+    """So many of 128 bytes, for so many users who are away."""
+    for at in range(0, count, STORED_AT_ONCE):
+        to = [f"away{(at + n) % names:06}" for n in range(STORED_AT_ONCE)]
+        pushes = [backend_pb.Push(to=[name], payload=bytes(128), keep_s=86400) for name in to]
+        results = backend.submit(*(backend_pb.Command(push=push) for push in pushes))
+        check_equal({result.push.accepted for result in results}, {1}, "whether all are stored")
+        backend.fetch(wait_ms=1)
+
+
+def forget_file(path):
+    """Of its pages nothing is in memory any more."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def scene_stored():
+    options = {
+        "store.map_bytes": 2 << 30,
+        "limits.users": 131072,
+        "inbox.stored_total": STORED,
+        "inbox.stored_total_bytes": 1 << 30,
+    }
+    file = "data.mdb"
+    with Broker(options) as broker:
+        with Backend(broker, service="post") as backend:
+            store(backend, STORED, STORED_NAMES)
+        size = os.path.getsize(os.path.join(broker.store, file))
+        print(f"     {STORED} messages for {STORED_NAMES} users, a file of {size >> 20} MiB")
+        for cold in (True, False, True):
+            broker.kill()
+            if cold:
+                forget_file(os.path.join(broker.store, file))
+            broker.restart()
+            took = broker.ready_seconds
+            print(f"     ready {took:.2f} s after the start, the file {'cold' if cold else 'warm'}")
+            check(took < BOUND_SECONDS, f"ready after {took:.1f} s")
+        tool = Backend(broker, hello=False)
+        for name in ("away000000", f"away{STORED_NAMES - 1:06}"):
+            page = tool.query(backend_pb.Command(inbox=backend_pb.Inbox(user=name))).stored
+            check_equal(page.count, STORED // STORED_NAMES, f"what is stored for {name}")
+        tool.lose()
+
+
 if __name__ == "__main__":
-    play(scene_restart)
+    play(scene_restart, scene_stored)
