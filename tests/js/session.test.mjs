@@ -1158,7 +1158,7 @@ async function wild(s, random) {
         } else if (step === "cut" && socket && !socket.ended && random() < 0.4) {
             s.broker.cut();
             socket.ended = true;
-        } else if (step === "end" && random() < 0.03) {
+        } else if (step === "end" && socket && random() < 0.03) {
             s.broker.say({ close: { reason: CLOSE.REPLACED } });
         }
         await s.clock.settle();

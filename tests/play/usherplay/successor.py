@@ -31,10 +31,16 @@ class Successor:
         self.returncode = None
 
     def poll(self):
-        if self.returncode is None:
+        if self.returncode is not None:
+            return self.returncode
+        try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid != 0:
-                self.returncode = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:
+            if os.path.exists(f"/proc/{self.pid}"):
+                return None  # whose child it is has not ended yet
+            raise
+        if pid != 0:
+            self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode
 
     def wait(self, timeout=60):
