@@ -4,8 +4,9 @@
 
 /* Making room in the log: its oldest values are read, what lives of them is written again at the
  * end and they are dropped, in one transaction. It is due while the log is larger than
- * inbox.log_spare times what lives, or has three quarters of its part of the map and something in
- * it is dead.
+ * inbox.log_spare times what lives, or something in it is dead and it has three quarters of its
+ * part of the map, or the last message found no room: the store counts by pages, and may be full
+ * sooner.
  *
  * A transaction cleans CLEAN_BYTES of old values, or four times what it takes in where that is
  * more: two thirds of them are dead when the spare is three, so it frees more than comes, whatever
@@ -36,7 +37,8 @@ bool clean_is_due(struct stored *stored)
     lock_give(&stored->lock);
     uint64_t bytes = stored->log_bytes, room = stored_room_max(stored);
     bool is_large = bytes > live * inbox_log_spare(stored->options.limits);
-    bool is_full = stored->log_room > room - room / 4 && bytes > live + live / 8;
+    bool is_crowded = stored->log_room > room - room / 4 || stored->refusing != NULL;
+    bool is_full = is_crowded && bytes > live + live / 8;
     return bytes > CLEAN_FLOOR_BYTES && (is_large || is_full);
 }
 
