@@ -2,8 +2,8 @@
 #ifndef USHER_PROCESS_HANDOVER_H
 #define USHER_PROCESS_HANDOVER_H
 
-/* The channel between a process and the one that takes its place: words, descriptors, and one
- * sealed run of bytes, each way to a deadline. It knows nothing of what is handed over.
+/* The channel between a process and the one that takes its place: words, descriptors, and sealed
+ * runs of bytes, each way to a deadline. It knows nothing of what is handed over.
  *
  * One thread of each process; what is said and heard blocks until its deadline at most. Errors are
  * negative errno: -ETIMEDOUT; -EPIPE: the other side has ended, or has let go; -EPROTO: what came
