@@ -88,13 +88,14 @@ static void hand_up(struct reactor *reactor, struct conn *conn, struct bytes fra
 }
 
 /* Gives how many bytes were handed up, until a request is being judged. Who cannot be answered any
- * more is not listened to either: he would be let in and hear nothing of it. */
+ * more is not listened to either: he would be let in and hear nothing of it. Once the connection
+ * has an owner, `dead` is his, and no longer looked at. */
 static size_t hand_up_early(struct reactor *reactor, struct conn *conn, struct bytes input,
                             enum conn_end *end)
 {
     size_t at = 0;
     *end = 0;
-    while (conn_is_heard(conn) && !conn->dead && conn->owner == 0 && conn->kept == NULL) {
+    while (conn_is_heard(conn) && conn->owner == 0 && !conn->dead && conn->kept == NULL) {
         struct bytes left = {input.data + at, input.size - at};
         size_t whole = whole_frames(reactor, conn, left, 1, end);
         if (whole == 0)
