@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
 #include <assert.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -119,12 +120,11 @@ static void count_open(struct reactor *reactor, const struct conn *conn, uint64_
     reactor_count(reactor, listener_rows[conn->listener].open, n);
 }
 
-/* False: it cannot be watched. */
-static bool watch(struct reactor *reactor, const struct conn *conn)
+int conn_watch(const struct reactor *reactor, const struct conn *conn)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.u64 = conn_handle_of(reactor, conn)};
-    return epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, conn->fd, &event) == 0;
+    return epoll_ctl(reactor->epoll, EPOLL_CTL_ADD, conn->fd, &event) == 0 ? 0 : -errno;
 }
 
 void conn_move_in(struct reactor *reactor, struct conn *conn, const struct conn_moved *moved)
@@ -141,8 +141,6 @@ void conn_move_in(struct reactor *reactor, struct conn *conn, const struct conn_
     conn->stranger = false; /* it is counted as one by what follows, if it is */
     conn_set_owner(reactor, conn, moved->owner);
     count_open(reactor, conn, 1);
-    if (!watch(reactor, conn))
-        conn_read_again(reactor, conn); /* which finds out what is wrong with it */
 }
 
 void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
@@ -161,7 +159,7 @@ void conn_adopt(struct reactor *reactor, const struct arrival *arrival)
     deadline_enter(reactor, conn,
                    conn->state == CONN_SHAKING ? DEADLINE_HANDSHAKE : DEADLINE_LOGIN);
     count_open(reactor, conn, 1);
-    if (!watch(reactor, conn)) {
+    if (conn_watch(reactor, conn) != 0) {
         conn->dead = true;
         conn_close(reactor, conn);
     }

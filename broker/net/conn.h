@@ -147,6 +147,9 @@ struct conn_moved {
 };
 void conn_move_in(struct reactor *reactor, struct conn *conn, const struct conn_moved *moved);
 
+/* From now on its events are the I/O thread's. 0 or -errno. */
+int conn_watch(const struct reactor *reactor, const struct conn *conn);
+
 /* The peer's address as net_address gives it; NULL: the socket has to be asked. Borrowed. */
 const char *conn_peer(const struct conn *conn);
 

@@ -228,3 +228,12 @@ int net_move_in(struct net *net, const struct net_moved *moved)
                                      : DEADLINE_LOGIN);
     return give_bytes(reactor, conn, moved);
 }
+
+int net_move_watch(struct net *net, conn_handle handle)
+{
+    if (handle == 0) /* the anteroom has it watched */
+        return 0;
+    const struct conn *conn = slot_find(net, handle);
+    CHECK(conn != NULL);
+    return conn_watch(reactor_of(net, handle), conn);
+}

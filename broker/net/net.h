@@ -338,4 +338,8 @@ void net_begin_above(struct net *net, uint32_t generation);
  * -ENOMEM. */
 int net_move_in(struct net *net, const struct net_moved *moved);
 
+/* Has it watched from net_start on: also by another thread than that of net_move_in, while that
+ * goes on with others. Once for each that came in. 0; -errno: it cannot be. */
+int net_move_watch(struct net *net, conn_handle handle);
+
 #endif

@@ -74,9 +74,16 @@ static int give_gifts(const struct upgrade_parts *parts, struct handover *handov
     return say(handover, message, HANDOVER_DESCRIPTORS, now_ms(parts) + PREPARE_MS, error);
 }
 
-static int give_descriptors(struct handover *handover, struct handover_message *message,
-                            const struct upgrade_load *load, uint64_t until_ms, char *error)
+struct giving {
+    struct handover *handover;
+    struct handover_message *message;
+    uint64_t until_ms;
+    struct upgrade_report *report;
+};
+
+static int give_descriptors(const struct giving *giving, const struct upgrade_load *load)
 {
+    struct handover_message *message = giving->message;
     int failed = 0;
     for (size_t at = 0; failed == 0 && at < load->fd_count; at += message->fd_count) {
         size_t left = load->fd_count - at;
@@ -84,16 +91,17 @@ static int give_descriptors(struct handover *handover, struct handover_message *
         message->fd_count =
             (uint16_t)(left < HANDOVER_DESCRIPTORS_MAX ? left : HANDOVER_DESCRIPTORS_MAX);
         memcpy(message->fds, load->fds + at, message->fd_count * sizeof(int));
-        failed = say(handover, message, HANDOVER_DESCRIPTORS, until_ms, error);
+        failed = say(giving->handover, message, HANDOVER_DESCRIPTORS, giving->until_ms,
+                     giving->report->error);
     }
     return failed;
 }
 
-/* The records that are there; then there are none. */
-static int give_state(struct handover *handover, struct handover_message *message,
-                      struct upgrade_load *load, uint64_t until_ms, struct upgrade_report *report)
+static int give_records(const struct giving *giving, const struct buffer *records)
 {
-    int fd = handover_seal(load->records.data, load->records.size);
+    struct handover_message *message = giving->message;
+    struct upgrade_report *report = giving->report;
+    int fd = handover_seal(records->data, records->size);
     if (fd < 0) {
         snprintf(report->error, sizeof(report->error), "cannot make a memfd: %s", strerror(-fd));
         return fd;
@@ -101,11 +109,18 @@ static int give_state(struct handover *handover, struct handover_message *messag
     message->fds[0] = fd;
     message->fd_count = 1;
     message->size = 0;
-    int failed = say(handover, message, HANDOVER_STATE, until_ms, report->error);
+    int failed = say(giving->handover, message, HANDOVER_STATE, giving->until_ms, report->error);
     close(fd);
-    report->bytes += load->records.size;
-    load->records.size = 0;
+    report->bytes += records->size;
     return failed;
+}
+
+/* upgrade_give */
+static int give_run(void *context, const struct upgrade_load *load)
+{
+    const struct giving *giving = context;
+    int failed = give_descriptors(giving, load);
+    return failed == 0 ? give_records(giving, &load->records) : failed;
 }
 
 /* Does it have what it was given? */
@@ -129,17 +144,8 @@ static int give_all(const struct upgrade_parts *parts, struct handover *handover
                     struct handover_message *message, uint64_t until_ms,
                     struct upgrade_report *report)
 {
-    struct upgrade_load load = {0};
-    int failed = upgrade_pack_conns(parts, &load, report);
-    if (failed == 0)
-        failed = give_descriptors(handover, message, &load, until_ms, report->error);
-    if (failed == 0)
-        failed = give_state(handover, message, &load, until_ms, report);
-    if (failed == 0)
-        failed = upgrade_pack_rest(parts, &load, report);
-    if (failed == 0)
-        failed = give_state(handover, message, &load, until_ms, report);
-    upgrade_load_fini(&load);
+    struct giving giving = {handover, message, until_ms, report};
+    int failed = upgrade_pack(parts, give_run, &giving, report);
     if (failed == 0)
         failed = handover_hear(handover, HANDOVER_READY, message, until_ms, report->error);
     if (failed == 0)

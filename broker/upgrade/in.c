@@ -10,6 +10,7 @@
 #include "room/room.h"
 #include "upgrade/shards.h"
 #include "upgrade/upgrade.h"
+#include "upgrade/watcher.h"
 #include "user/user.h"
 
 /* Of records what they were of. Nobody else runs yet. What cannot be is refused, as bytes of a file
@@ -24,6 +25,7 @@ struct upgrade_unpacking {
     size_t fd_count, fd_used;
     struct upgrade_report *report;
     struct shards shards;
+    struct watcher *watcher;
     bool begun, ended;
 };
 
@@ -104,7 +106,8 @@ static int take_conn(struct upgrade_unpacking *unpacking, const Usher__V1__Hando
         return refuse(unpacking, error, "connection", conn->handle);
     unpacking->fd_used++;
     unpacking->report->connections++;
-    return 0;
+    error = watcher_add(unpacking->watcher, conn->handle);
+    return error == 0 ? 0 : refuse(unpacking, error, "connection", conn->handle);
 }
 
 /* An actor of that handle, with its first message (taken; NULL: there is no memory). One that is
@@ -188,6 +191,9 @@ static int take_end(struct upgrade_unpacking *unpacking, const Usher__V1__Handov
 {
     const struct upgrade_report *report = unpacking->report;
     unpacking->ended = true;
+    int error = watcher_finish(unpacking->watcher);
+    if (error != 0)
+        return refuse(unpacking, error, "sockets cannot be waited for, of", end->conns);
     if (end->conns != report->connections || end->users != report->users ||
         end->instances != report->instances || end->rooms != report->rooms)
         return refuse(unpacking, -EPROTO, "not as many as said, users", end->users);
@@ -264,6 +270,11 @@ struct upgrade_unpacking *upgrade_unpacking_create(const struct upgrade_parts *p
     unpacking->parts = parts;
     unpacking->report = report;
     unpacking->shards.settings = parts->settings;
+    unpacking->watcher = watcher_create(parts->net);
+    if (unpacking->watcher == NULL) {
+        upgrade_unpacking_destroy(unpacking);
+        return NULL;
+    }
     return unpacking;
 }
 
@@ -286,6 +297,9 @@ int upgrade_unpack(struct upgrade_unpacking *unpacking, struct bytes records, co
     if (unpacking->fd_used != unpacking->fd_count)
         return refuse(unpacking, -EPROTO, "no connections for descriptors",
                       unpacking->fd_count - unpacking->fd_used);
+    int error = watcher_begin(unpacking->watcher);
+    if (error != 0)
+        return refuse(unpacking, error, "sockets cannot be waited for, of", fd_count);
     return unpacking->ended;
 }
 
@@ -293,6 +307,7 @@ void upgrade_unpacking_destroy(struct upgrade_unpacking *unpacking)
 {
     if (unpacking == NULL)
         return;
+    watcher_destroy(unpacking->watcher);
     arena_fini(&unpacking->arena);
     free(unpacking);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "actors/kinds.h"
@@ -13,21 +12,49 @@
 #include "user/user.h"
 
 /* Everything that a broker is, as records; while it is frozen, and nothing of it is changed by
- * that. The connections first, which are a good half of the new process's work: it has it done
- * while the actors are packed.
+ * that. The connections first, which are a good half of the new process's work. A run is large
+ * enough that giving it away costs little beside packing it, and small enough that the new process
+ * never waits long for the first, nor this one for the last.
  *
  * Actors and connections go in rising order of their slots, since that is how they are made over
  * there. A connection that cannot go is not mentioned: its user finds out that it did not come. */
 
-enum { ARENA_BYTES = 4 * 1024 * 1024 };
+enum { ARENA_BYTES = 4 * 1024 * 1024, RUN_BYTES = 128 * 1024 };
+
+struct packing {
+    const struct upgrade_parts *parts;
+    upgrade_give *give;
+    void *context;
+    struct upgrade_report *report;
+    struct arena arena;
+    struct upgrade_load load;
+    int error;
+};
+
+static int give(struct packing *packing)
+{
+    struct upgrade_load *load = &packing->load;
+    int error = packing->give(packing->context, load);
+    load->records.size = 0;
+    load->fd_count = 0;
+    return error;
+}
+
+/* One more, and with it the run if it has become large enough. */
+static int append(struct packing *packing, const Usher__V1__HandoverRecord *record)
+{
+    int error = handover_append(&packing->load.records, record);
+    return error == 0 && packing->load.records.size >= RUN_BYTES ? give(packing) : error;
+}
 
 static ProtobufCBinaryData key_of(const uint64_t key[2])
 {
     return handover_binary((struct bytes){(const uint8_t *)key, 2 * sizeof(key[0])});
 }
 
-static int pack_node(const struct upgrade_parts *parts, struct buffer *out)
+static int pack_node(struct packing *packing)
 {
+    const struct upgrade_parts *parts = packing->parts;
     uint8_t key[SERVICES_KEY_BYTES];
     Usher__V1__HandoverNode node = USHER__V1__HANDOVER_NODE__INIT;
     Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
@@ -52,29 +79,10 @@ static int pack_node(const struct upgrade_parts *parts, struct buffer *out)
     node.crowd_until_ms = atomic_load(&counters->crowd_until_ms);
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_NODE;
     record.node = &node;
-    return handover_append(out, &record);
+    return append(packing, &record);
 }
 
 /* --- connections ------------------------------------------------------------------------------ */
-
-struct packing {
-    struct upgrade_load *load;
-    int error;
-};
-
-static int add_descriptor(struct upgrade_load *load, int fd)
-{
-    if (load->fd_count == load->fd_capacity) {
-        size_t capacity = load->fd_capacity != 0 ? load->fd_capacity * 2 : 1024;
-        int *bigger = realloc(load->fds, capacity * sizeof(*bigger));
-        if (bigger == NULL)
-            return -ENOMEM;
-        load->fds = bigger;
-        load->fd_capacity = capacity;
-    }
-    load->fds[load->fd_count++] = fd;
-    return 0;
-}
 
 static void pack_conn(void *context, const struct net_moved *moved)
 {
@@ -99,151 +107,155 @@ static void pack_conn(void *context, const struct net_moved *moved)
     conn.peer = (char *)(uintptr_t)(moved->peer != NULL ? moved->peer : "");
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_CONN;
     record.conn = &conn;
-    packing->error = handover_append(&packing->load->records, &record);
-    if (packing->error == 0)
-        packing->error = add_descriptor(packing->load, moved->fd);
+    packing->report->connections++;
+    packing->load.fds[packing->load.fd_count++] = moved->fd;
+    packing->error = append(packing, &record);
+    if (packing->error == 0 && packing->load.fd_count == UPGRADE_RUN_CONNS)
+        packing->error = give(packing);
 }
 
 /* --- actors ----------------------------------------------------------------------------------- */
 
-static int refuse(struct upgrade_report *report, const struct actor *actor)
+static int refuse(const struct packing *packing, const struct actor *actor)
 {
-    snprintf(report->error, sizeof(report->error), "%s %s cannot be handed over now",
+    char *error = packing->report->error;
+    snprintf(error, sizeof(packing->report->error), "%s %s cannot be handed over now",
              atomic_load(&actor->behaviour)->name, actor->name);
     return -EBUSY;
 }
 
-static int pack_instance(struct actor *actor, actor_handle handle, struct arena *arena,
-                         struct upgrade_load *load, struct upgrade_report *report)
+static int pack_instance(struct packing *packing, struct actor *actor, actor_handle handle)
 {
     Usher__V1__HandoverInstance instance = USHER__V1__HANDOVER_INSTANCE__INIT;
     Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
-    arena_reset(arena);
-    if (!instance_move_out((const struct instance_place *)(const void *)actor->state, arena,
-                           &instance))
-        return refuse(report, actor);
+    arena_reset(&packing->arena);
+    if (!instance_move_out((const struct instance_place *)(const void *)actor->state,
+                           &packing->arena, &instance))
+        return refuse(packing, actor);
     instance.handle = handle;
     instance.name = actor->name;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_INSTANCE;
     record.instance = &instance;
-    report->instances++;
-    return handover_append(&load->records, &record);
+    packing->report->instances++;
+    return append(packing, &record);
 }
 
-static int pack_shard(struct actor *actor, actor_handle handle, struct arena *arena,
-                      struct upgrade_load *load, struct upgrade_report *report)
+static int pack_shard(struct packing *packing, struct actor *actor, actor_handle handle)
 {
-    int error = shards_pack(actor, handle, arena, &load->records);
-    return error == -EBUSY ? refuse(report, actor) : error;
+    int error = shards_pack(actor, handle, &packing->arena, &packing->load.records);
+    return error == -EBUSY ? refuse(packing, actor) : error;
 }
 
-static int pack_user(const struct upgrade_parts *parts, struct actor *actor, actor_handle handle,
-                     struct arena *arena, struct upgrade_load *load, struct upgrade_report *report)
+static int pack_user(struct packing *packing, struct actor *actor, actor_handle handle)
 {
-    report->users++;
-    user_move_fights((const struct session *)actor->state, actor->name, parts->settings);
-    return user_move_out((const struct session *)actor->state, handle, actor->name, arena,
-                         &load->records)
+    const struct session *session = (const struct session *)actor->state;
+    packing->report->users++;
+    user_move_fights(session, actor->name, packing->parts->settings);
+    return user_move_out(session, handle, actor->name, &packing->arena, &packing->load.records)
                ? 0
-               : refuse(report, actor);
+               : refuse(packing, actor);
 }
 
-static int pack_room(const struct actor *actor, actor_handle handle, struct upgrade_load *load,
-                     struct upgrade_report *report)
+static int pack_room(struct packing *packing, const struct actor *actor, actor_handle handle)
 {
     const struct room_place *place = (const struct room_place *)(const void *)actor->state;
-    report->rooms++;
-    return room_move_out(place->room, handle, actor->name, &load->records) ? 0
-                                                                           : refuse(report, actor);
+    packing->report->rooms++;
+    return room_move_out(place->room, handle, actor->name, &packing->load.records)
+               ? 0
+               : refuse(packing, actor);
 }
 
 /* Those that are made by every process for itself, and hold nothing, do not go. */
-static int pack_actor(const struct upgrade_parts *parts, actor_handle handle, struct arena *arena,
-                      struct upgrade_load *load, struct upgrade_report *report)
+static int pack_actor(struct packing *packing, actor_handle handle)
 {
-    struct actor *actor = registry_actor(parts->registry, actor_slot(handle));
+    struct actor *actor = registry_actor(packing->parts->registry, actor_slot(handle));
     switch (atomic_load(&actor->behaviour)->kind) {
     case KIND_USER:
-        return pack_user(parts, actor, handle, arena, load, report);
+        return pack_user(packing, actor, handle);
     case KIND_INSTANCE:
-        return pack_instance(actor, handle, arena, load, report);
+        return pack_instance(packing, actor, handle);
     case KIND_WATCH:
-        return pack_shard(actor, handle, arena, load, report);
+        return pack_shard(packing, actor, handle);
     case KIND_ROOM:
-        return pack_room(actor, handle, load, report);
+        return pack_room(packing, actor, handle);
     default:
         return 0;
     }
 }
 
-static int pack_actors(const struct upgrade_parts *parts, struct upgrade_load *load,
-                       struct upgrade_report *report)
+static int pack_actors(struct packing *packing)
 {
-    struct arena arena;
     uint32_t cursor = 0;
     actor_handle handle;
-    int error = arena_init(&arena, ARENA_BYTES);
+    int error = 0;
     while (error == 0 &&
-           (handle = registry_next(parts->registry, &cursor, REGISTRY_ALL_KINDS)) != 0)
-        error = pack_actor(parts, handle, &arena, load, report);
-    arena_fini(&arena);
+           (handle = registry_next(packing->parts->registry, &cursor, REGISTRY_ALL_KINDS)) != 0) {
+        error = pack_actor(packing, handle);
+        if (error == 0 && packing->load.records.size >= RUN_BYTES)
+            error = give(packing);
+    }
     return error;
 }
 
-static int pack_end(struct upgrade_load *load, const struct upgrade_report *report)
+/* And with it the last run. */
+static int pack_end(struct packing *packing)
 {
     Usher__V1__HandoverEnd end = USHER__V1__HANDOVER_END__INIT;
     Usher__V1__HandoverRecord record = USHER__V1__HANDOVER_RECORD__INIT;
-    end.conns = load->fd_count;
-    end.users = report->users;
-    end.instances = report->instances;
-    end.rooms = report->rooms;
+    end.conns = packing->report->connections;
+    end.users = packing->report->users;
+    end.instances = packing->report->instances;
+    end.rooms = packing->report->rooms;
     record.body_case = USHER__V1__HANDOVER_RECORD__BODY_END;
     record.end = &end;
-    return handover_append(&load->records, &record);
+    int error = handover_append(&packing->load.records, &record);
+    return error == 0 ? give(packing) : error;
 }
 
-static int explain(struct upgrade_report *report, int error)
+static int pack_conns(struct packing *packing)
 {
-    if (error == -EBUSY && report->error[0] == '\0')
-        snprintf(report->error, sizeof(report->error), "an instance of a service is leaving");
-    if (error == -ENOMEM)
-        snprintf(report->error, sizeof(report->error),
-                 "there is no memory for what is handed over");
-    return error;
+    int error = pack_node(packing);
+    if (error != 0)
+        return error;
+    packing->report->left = net_move_out(packing->parts->net, pack_conn, packing);
+    return packing->error == 0 ? give(packing) : packing->error;
 }
 
-int upgrade_pack_conns(const struct upgrade_parts *parts, struct upgrade_load *load,
-                       struct upgrade_report *report)
+static int pack_rest(struct packing *packing)
 {
-    struct packing packing = {.load = load};
-    int error = pack_node(parts, &load->records);
-    if (error == 0) {
-        report->left = net_move_out(parts->net, pack_conn, &packing);
-        error = packing.error;
-    }
-    report->connections = load->fd_count;
-    return explain(report, error);
-}
-
-int upgrade_pack_rest(const struct upgrade_parts *parts, struct upgrade_load *load,
-                      struct upgrade_report *report)
-{
-    int error = pack_actors(parts, load, report);
+    const struct upgrade_parts *parts = packing->parts;
+    struct buffer *records = &packing->load.records;
+    int error = pack_actors(packing);
     if (error == 0)
-        error = services_move_out(parts->services, &load->records) ? 0 : -EBUSY;
-    if (error == 0 && !webhook_move_out(parts->webhook, &load->records))
+        error = services_move_out(parts->services, records) ? 0 : -EBUSY;
+    if (error == 0 && !webhook_move_out(parts->webhook, records))
         error = -ENOMEM;
     if (error == 0)
-        error = upgrade_pack_spent(parts, &load->records);
-    if (error == 0)
-        error = pack_end(load, report);
-    return explain(report, error);
+        error = upgrade_pack_spent(parts, records);
+    return error == 0 ? pack_end(packing) : error;
 }
 
-void upgrade_load_fini(struct upgrade_load *load)
+static void explain(struct upgrade_report *report, int error)
 {
-    buffer_fini(&load->records);
-    free(load->fds);
-    *load = (struct upgrade_load){0};
+    if (error == 0 || report->error[0] != '\0')
+        return;
+    snprintf(report->error, sizeof(report->error), "%s",
+             error == -EBUSY    ? "an instance of a service is leaving"
+             : error == -ENOMEM ? "there is no memory for what is handed over"
+                                : strerror(-error));
+}
+
+int upgrade_pack(const struct upgrade_parts *parts, upgrade_give *gives, void *context,
+                 struct upgrade_report *report)
+{
+    struct packing packing = {.parts = parts, .give = gives, .context = context, .report = report};
+    int error = arena_init(&packing.arena, ARENA_BYTES);
+    if (error == 0)
+        error = pack_conns(&packing);
+    if (error == 0)
+        error = pack_rest(&packing);
+    arena_fini(&packing.arena);
+    buffer_fini(&packing.load.records);
+    explain(report, error);
+    return error;
 }

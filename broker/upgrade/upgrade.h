@@ -71,24 +71,26 @@ int upgrade_freeze(const struct upgrade_parts *parts, uint64_t until_ms);
  * cannot go on. */
 int upgrade_thaw(const struct upgrade_parts *parts);
 
-/* Everything, appended as records: first the node and its connections, then the rest. 0; -EBUSY:
- * something cannot go now, the report says what; -ENOMEM. The descriptors of the connections are in
- * the order of their records. */
+/* A run of records. The descriptors of its connections are in the order of their records. */
+enum { UPGRADE_RUN_CONNS = 4 * HANDOVER_DESCRIPTORS_MAX };
 struct upgrade_load {
     struct buffer records;
-    int *fds;
-    size_t fd_count, fd_capacity;
+    size_t fd_count;
+    int fds[UPGRADE_RUN_CONNS];
 };
-int upgrade_pack_conns(const struct upgrade_parts *parts, struct upgrade_load *load,
-                       struct upgrade_report *report);
-int upgrade_pack_rest(const struct upgrade_parts *parts, struct upgrade_load *load,
-                      struct upgrade_report *report);
+
+/* Gives a run away: 0, or -errno and the report says why. What it held is the caller's still. */
+typedef int upgrade_give(void *context, const struct upgrade_load *load);
+
+/* Everything, run after run, each given away when it has become large enough: the new process makes
+ * of one what it was while the next is packed. First the node and its connections, then the rest.
+ * 0; -EBUSY: something cannot go now, the report says what; -ENOMEM; or what `give` gave. */
+int upgrade_pack(const struct upgrade_parts *parts, upgrade_give *give, void *context,
+                 struct upgrade_report *report);
 /* What was spent of allowances, of all the tables that remember it (spent.c); and there. 0 or
  * -errno. */
 int upgrade_pack_spent(const struct upgrade_parts *parts, struct buffer *out);
 int upgrade_take_spent(const struct upgrade_parts *parts, const Usher__V1__HandoverSpent *spent);
-
-void upgrade_load_fini(struct upgrade_load *load);
 
 /* Starts the program ("": this one, by the path that it was started by) with these arguments and
  * gives it all, which the log says; true: it has, and this process has nothing any more and is to

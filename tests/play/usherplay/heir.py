@@ -23,7 +23,7 @@ import sys
 import time
 
 HELLO, DESCRIPTORS, STATE, READY, GO, REFUSED = range(1, 7)
-STATES = 2  # connections, and the rest
+END = 15  # the record behind which there is none
 CHANNEL = 3
 F_ADD_SEALS, ALL_SEALS = 1033, 15
 
@@ -62,6 +62,18 @@ def say_more(state):
         out += varint(len(record)) + record
         at += size
     return bytes(out)
+
+
+def is_last(word, fds):
+    """Is this the run of records that has the last one?"""
+    if word != STATE:
+        return False
+    state = os.pread(fds[0], os.fstat(fds[0]).st_size, 0)
+    at = number = 0
+    while at < len(state):
+        size, at = take_varint(state, at)
+        number, at = take_varint(state, at)[0] >> 3, at + size
+    return number == END
 
 
 def sealed(data):
@@ -108,11 +120,13 @@ class Heir:
         self.at("hello")
         self.channel.say(HELLO, self.order.get("hello", "").encode() or b"\x08\xff\xff\x03")
         self.at("freeze")
-        heard, states = self.channel.hear(), 0
-        while heard and states < STATES:
-            states += heard[0] == STATE
+        last = False
+        while not last:
+            heard = self.channel.hear()
+            if heard is None:
+                return
             self.at("descriptors" if heard[0] == DESCRIPTORS else "between")
-            heard = self.channel.hear() if states < STATES else heard
+            last = is_last(heard[0], heard[2])
         self.at("ready")
         self.channel.say(READY)
         self.at("go")
@@ -171,16 +185,18 @@ class Between:
         theirs.close()
 
     def pass_on(self, where, from_, to):
+        """Was it the last run of records?"""
         heard = from_.hear()
         if heard is None:
             raise OSError("the end")
         if self.order.get("at") == where:
             self.kill()
+        last = is_last(heard[0], heard[2])
         data, fds = self.change(*heard)
         to.raw(data, fds)
         for fd in fds:
             os.close(fd)
-        return heard[0]
+        return last
 
     def change(self, word, data, fds):
         """READY says how many bytes came: as many as were given."""
@@ -209,9 +225,8 @@ class Between:
     def run(self):
         self.pass_on("gifts", self.old, self.new)
         self.pass_on("hello", self.new, self.old)
-        states = 0
-        while states < STATES:
-            states += self.pass_on("descriptors", self.old, self.new) == STATE
+        while not self.pass_on("descriptors", self.old, self.new):
+            pass
         self.pass_on("ready", self.new, self.old)
         self.pass_on("go", self.old, self.new)
         if self.order.get("at") == "end":

@@ -76,6 +76,8 @@ static void put_in(struct fixture *fixture, struct crate *crate)
     net_begin_above(fixture->net, crate->generation);
     for (size_t i = 0; i < crate->count; i++)
         assert_int_equal(net_move_in(fixture->net, &crate->moved[i]), 0);
+    for (size_t i = 0; i < crate->count; i++)
+        assert_int_equal(net_move_watch(fixture->net, crate->moved[i].handle), 0);
     net_close(before);
     free_crate(crate);
 }
@@ -393,6 +395,20 @@ static void what_cannot_be_is_not_taken(void **state)
     assert_int_equal(net_move_in(fixture->net, &one), -EINVAL); /* twice */
 }
 
+/* A file can be no connection, and it is the epoll that finds out. */
+static void what_cannot_be_watched_is_told(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture);
+    net_pause(fixture->net);
+    const struct net_moved file = {.handle = UINT64_C(3) << 32 | 5,
+                                   .owner = OWNER,
+                                   .fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC),
+                                   .welcomed = true};
+    assert_int_equal(net_move_in(fixture->net, &file), 0);
+    assert_int_equal(net_move_watch(fixture->net, file.handle), -EPERM);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +425,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(whose_login_is_judged_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_is_left_is_sent_away, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_is_not_taken, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_cannot_be_watched_is_told, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
