@@ -51,6 +51,7 @@ void broker_succeed(void *context, uint64_t *frozen_ms, char *error)
     if (upgrade_hand_over(&parts, broker->options->process_upgrade_program, broker->arguments,
                           &report)) {
         log_close(broker->log); /* it writes what it has */
+        link_hide(broker->egress.link);
         _exit(0);
     }
     *frozen_ms = report.frozen_ms;

@@ -671,6 +671,12 @@ static void stop_exchanges(void *argument)
         nng_aio_stop(link->exchanges[i].aio);
 }
 
+void link_hide(struct link *link)
+{
+    for (size_t i = 0; i < link->endpoint_count; i++)
+        endpoint_unlink(&link->endpoints[i]);
+}
+
 void link_close(struct link *link)
 {
     lock_take(&link->lock);
@@ -682,8 +688,7 @@ void link_close(struct link *link)
     lock_give(&link->lock);
     watch_stop(link);
     bool safe = bounded_run(stop_exchanges, link);
-    for (size_t i = 0; i < link->endpoint_count; i++)
-        endpoint_unlink(&link->endpoints[i]); /* nobody new comes to a socket without a reader */
+    link_hide(link); /* nobody new comes to a socket without a reader */
     safe = safe && wait_alone(link);
     if (safe && link->canary.open)
         safe = bounded_close(link->canary.subscriber) && bounded_close(link->canary.publisher);

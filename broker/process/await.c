@@ -17,9 +17,12 @@
  *
  * Nothing is half open between two tries: `open` undoes what it did. The store is ours meanwhile,
  * so two that wait for the same address do not meet. Termination is waited for by this same
- * thread, later: it looks whether that is pending. */
+ * thread, later: it looks whether that is pending.
+ *
+ * The first tries come soon one after the other: a process that ends, such as the one before us,
+ * has its threads and files for a moment longer than its number. */
 
-enum { TRY_EVERY_MS = 200 };
+enum { TRY_FIRST_MS = 2, TRY_EVERY_MS = 200 };
 
 static bool may_come(int failed)
 {
@@ -47,6 +50,7 @@ int await_address(struct await *await, int (*open)(void *context, char *error), 
                   char *error)
 {
     char told[AWAIT_ERROR_BYTES] = "";
+    unsigned nap_ms = TRY_FIRST_MS;
     int failed;
     while (may_come(failed = open(context, error))) {
         uint64_t now_ms = env_monotonic_ms(await->env);
@@ -55,7 +59,8 @@ int await_address(struct await *await, int (*open)(void *context, char *error), 
         if (now_ms >= await->until_ms)
             break;
         tell(await, error, told);
-        wait_nap(TRY_EVERY_MS);
+        wait_nap(nap_ms);
+        nap_ms = nap_ms * 2 < TRY_EVERY_MS ? nap_ms * 2 : TRY_EVERY_MS;
         if (asked_to_end())
             return -ECANCELED;
     }

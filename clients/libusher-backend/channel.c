@@ -20,11 +20,12 @@
  * The library nng 1.5 that stable distributions carry can wedge a whole process, so it is used
  * in the narrow way that survived every experiment: half-duplex (the receive is posted when the
  * send has finished, the next send when the answer is here), no resending by the library, a
- * time limit on everything, and a new dialer when an answer does not come, because a dialer whose
- * peer vanished during the handshake never dials again. The reverse is as bad: one peer that
- * vanishes during the handshake ends the node's listener. So a dialer that has just lost its
- * connection, and is likely to be in the next handshake, is left alone, and a socket is closed
- * when neither a handshake nor an answer can be on its way.
+ * time limit on everything, and a new dialer when an answer does not come, or a request is not gone
+ * after a second, because a dialer whose peer vanished during the handshake never dials again: it
+ * is what happens to one that comes back to a node in the moment of its end. The reverse is as bad:
+ * one peer that vanishes during the handshake ends the node's listener. So a dialer that has just
+ * lost its connection, and is likely to be in the next handshake, is left alone, and a socket is
+ * closed when neither a handshake nor an answer can be on its way.
  *
  * nng asks for a host's addresses by itself and takes the first, always. So a name in a tcp:// URL
  * is looked up here and nng gets an address: another one after each that did not lead to a node.
@@ -41,7 +42,7 @@
 
 enum {
     HANDSHAKE_MS = 500,
-    CONNECT_MS = 1000, /* when the host has another address to try */
+    CONNECT_MS = 1000, /* a dialer that lives has tried several times by then */
 };
 
 enum stage {
@@ -63,8 +64,8 @@ struct channel {
     nng_aio *aio;
     nng_msg *answer;
     int error;
-    uint64_t deadline_ms;   /* monotonic, as the next */
-    uint64_t connect_by_ms; /* when the host has another address */
+    uint64_t deadline_ms; /* monotonic, as the next */
+    uint64_t connect_by_ms;
     atomic_int stage;
 };
 
@@ -249,7 +250,7 @@ static int dial(struct channel *channel)
     error = nng_dialer_create(&channel->dialer, channel->socket, choose_address(channel, url));
     if (error != 0)
         return translate(error);
-    nng_dialer_set_ms(channel->dialer, NNG_OPT_RECONNMINT, 50);
+    nng_dialer_set_ms(channel->dialer, NNG_OPT_RECONNMINT, 10);
     nng_dialer_set_ms(channel->dialer, NNG_OPT_RECONNMAXT, 500);
     /* Only TCP knows it; a dead peer is found without it, but later. */
     nng_dialer_set_bool(channel->dialer, NNG_OPT_TCP_KEEPALIVE, true);
@@ -307,8 +308,7 @@ uint64_t channel_due_ms(const struct channel *channel)
     if (stage == IDLE)
         return 0;
     /* A request is sent when there is a connection. */
-    if (stage == SENDING && channel->found.count > 1 &&
-        channel->connect_by_ms < channel->deadline_ms)
+    if (stage == SENDING && channel->connect_by_ms < channel->deadline_ms)
         return channel->connect_by_ms;
     return channel->deadline_ms;
 }

@@ -116,11 +116,19 @@ static const char *error_word(int error)
                                   : "not what usherd says";
 }
 
-/* No answer: the next try comes later. */
-static void side_failed(struct usher_backend *backend, struct side *side, int error)
+/* No answer: the next try comes later, but for the first one after a connection that is lost. That
+ * one waits for its dialer, which takes its time. */
+static uint64_t wait_after_failure(const struct side *side, int error)
 {
+    if (error == -ECONNRESET && side->failures == 0)
+        return 0;
     unsigned shift = side->failures < 5 ? side->failures : 5;
     uint64_t wait_ms = (uint64_t)BACKOFF_MS_MIN << shift;
+    return spread(wait_ms < BACKOFF_MS_MAX ? wait_ms : BACKOFF_MS_MAX);
+}
+
+static void side_failed(struct usher_backend *backend, struct side *side, int error)
+{
     if (error == -EPERM)
         backend_error(backend,
                       "permission denied at %s: a user may connect whom link.socket_mode and "
@@ -131,8 +139,8 @@ static void side_failed(struct usher_backend *backend, struct side *side, int er
                       "no answer from a node at %s (%s): is usherd running, and is this one "
                       "of its link.urls? Trying again",
                       channel_url(side->channel), error_word(error));
+    side->retry_at_ms = clock_ms() + wait_after_failure(side, error);
     side->failures++;
-    side->retry_at_ms = clock_ms() + spread(wait_ms < BACKOFF_MS_MAX ? wait_ms : BACKOFF_MS_MAX);
     channel_failed(side->channel, error);
     tell_lost(backend);
 }

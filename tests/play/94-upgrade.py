@@ -3,6 +3,7 @@
 have on its way, notice nothing; whatever goes wrong before the last word leaves everything as it was."""
 
 import os
+import socket
 import stat
 import time
 
@@ -98,6 +99,56 @@ def scene_what_is_on_its_way():
         anna.close()
 
 
+def read_all(sock, size):
+    got = b""
+    while len(got) < size:
+        more = sock.recv(size - len(got))
+        if not more:
+            break
+        got += more
+    return got
+
+
+def come_back(broker, thrown_out):
+    """A backend that is back as soon as it can be: it says what nng says first, and waits for the end."""
+
+    def once(_):
+        with socket.socket(socket.AF_UNIX) as sock:
+            try:
+                sock.connect(broker.link_path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return
+            try:
+                sock.sendall(b"\0SP\0\0\x30\0\0")
+                hello = read_all(sock, 8)
+            except ConnectionError as error:
+                hello = error
+            if hello != b"\0SP\0\0\x31\0\0":
+                thrown_out.append(hello)
+                return
+            sock.settimeout(0.5)
+            try:
+                sock.recv(1)
+            except TimeoutError:
+                pass
+
+    return once
+
+
+def scene_backends_come_to_one_that_serves():
+    """A dialer of nng 1.5 that is thrown out in the middle of its handshake never comes back by itself, and a
+    service was away for as long as its requests may take: two seconds, and then it was lost."""
+    with SucceededBroker() as broker:
+        thrown_out = []
+        loops = [Loop(come_back(broker, thrown_out)) for _ in range(8)]
+        for _ in range(UPGRADES):
+            time.sleep(0.1)
+            broker.upgrade()
+        counts = [loop.end() for loop in loops]
+        print(f"     {counts} connections beside {UPGRADES} upgrades")
+        check_equal(thrown_out, [], "who came, and was thrown out before he was greeted")
+
+
 def scene_the_store_goes_on():
     """What was written before and after is one stream, also after a kill."""
     with SucceededBroker() as broker:
@@ -186,6 +237,7 @@ def scene_who_may_ask():
 play(
     scene_nobody_notices,
     scene_what_is_on_its_way,
+    scene_backends_come_to_one_that_serves,
     scene_the_store_goes_on,
     scene_stored_messages,
     scene_programs_that_do_not,

@@ -4,10 +4,13 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "broken.h"
+#include "common/clock.h"
 #include "libusher-backend/backend.h"
 
 /* What the parts of libusher-backend promise each other, broken on purpose. nng does not live on in
@@ -137,6 +140,28 @@ static void it_is_not_closed_while_it_runs(void **state)
     assert_non_null(strstr(said, "usher_backend_close while usher_backend_run runs"));
 }
 
+/* A dialer of nng may be dead without a word. So a request that finds no connection does not wait
+ * for as long as its answer might take. */
+static void a_request_that_does_not_go_out_is_given_up(void **state)
+{
+    static const struct urls urls = {.text = {"ipc:///tmp/usher-nobody-2.sock"}, .count = 1};
+    const struct bytes request = {(const uint8_t *)"a", 1};
+    const uint64_t began_ms = clock_ms();
+    struct channel *channel = NULL;
+    struct bytes answer;
+    int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int error;
+
+    assert_int_equal(channel_open(&channel, &urls, wake), 0);
+    assert_int_equal(channel_start(channel, request, 600000), 0);
+    while ((error = channel_take(channel, &answer)) == -EAGAIN)
+        wake_wait(wake, 50);
+    assert_int_equal(error, -ETIMEDOUT);
+    assert_in_range(clock_ms() - began_ms, 0, 60000);
+    channel_close(channel, 0);
+    close(wake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,7 +169,9 @@ int main(void)
         cmocka_unit_test(commands_are_counted_and_end_once),
         cmocka_unit_test(events_that_are_held_are_not_overwritten),
         cmocka_unit_test(it_is_not_closed_while_it_runs),
-        cmocka_unit_test(it_runs_once_at_a_time), /* the last: nng is this process's then */
+        /* These two last: nng is this process's then. */
+        cmocka_unit_test(it_runs_once_at_a_time),
+        cmocka_unit_test(a_request_that_does_not_go_out_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
