@@ -21,6 +21,7 @@ from usherplay.stage import OVER, Failed
 READY_SECONDS = 20
 STOP_SECONDS = 15
 TAIL_LINES = 40
+RAW_LINES = 200
 
 _living = set()
 _ports = []
@@ -265,11 +266,14 @@ class Broker:
             return [line["raw"] for line in self.lines if "raw" in line]
 
     def print_tail(self):
+        """And before it what is no log, from its beginning: a report says first what it is about."""
         with self._changed:
-            lines = self.lines[-TAIL_LINES:]
+            earlier, lines = self.lines[:-TAIL_LINES], self.lines[-TAIL_LINES:]
+        for line in [line["raw"] for line in earlier if "raw" in line][:RAW_LINES]:
+            print(f"     | {line}")
         print(f"     the broker's last {len(lines)} lines:")
         for line in lines:
-            print(f"     | {line.get('raw') or json.dumps(line)}")
+            print(f"     | {line['raw'] if 'raw' in line else json.dumps(line)}")
 
     # --- the process seen from outside ---------------------------------------------------------
 
