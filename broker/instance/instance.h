@@ -61,7 +61,7 @@ bool instance_move_out(const struct instance_place *place, struct arena *arena,
                        Usher__V1__HandoverInstance *to);
 
 /* Over there: the message that makes it what it was, to be posted to an actor of that handle and
- * name. NULL without memory. */
+ * name. Borrows `instance` until a turn has received that. NULL without memory. */
 struct message *instance_move_in(const Usher__V1__HandoverInstance *instance);
 
 /* `*state` is NULL in a new actor. Takes the message. */

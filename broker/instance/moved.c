@@ -128,18 +128,15 @@ bool instance_move_out(const struct instance_place *place, struct arena *arena,
 
 struct moved_message {
     struct message header;
-    uint32_t size;
-    uint8_t bytes[]; /* a HandoverInstance */
+    const Usher__V1__HandoverInstance *instance;
 };
 
 struct message *instance_move_in(const Usher__V1__HandoverInstance *instance)
 {
-    size_t size = usher__v1__handover_instance__get_packed_size(instance);
-    struct moved_message *message = message_create(MESSAGE_MOVED, sizeof(*message) + size);
-    if (message == NULL)
-        return NULL;
-    message->size = (uint32_t)usher__v1__handover_instance__pack(instance, message->bytes);
-    return &message->header;
+    struct moved_message *message = message_create(MESSAGE_MOVED, sizeof(*message));
+    if (message != NULL)
+        message->instance = instance;
+    return message != NULL ? &message->header : NULL;
 }
 
 static void fill_calls(struct instance *instance, const Usher__V1__HandoverInstance *from)
@@ -202,11 +199,7 @@ static void fill(struct instance *instance, const Usher__V1__HandoverInstance *f
 
 void instance_moved(struct instance *instance, struct message *message, struct turn *turn)
 {
-    const struct moved_message *moved = (const struct moved_message *)message;
-    Usher__V1__HandoverInstance *from;
-    MEMORY_MUST((from = usher__v1__handover_instance__unpack(NULL, moved->size, moved->bytes)) !=
-                    NULL,
-                "an instance");
+    const Usher__V1__HandoverInstance *from = ((const struct moved_message *)message)->instance;
     CHECK(instance->link == 0 && instance->mail_count == 0);
     fill(instance, from);
     for (size_t i = 0; i < from->n_mail; i++)
@@ -221,6 +214,5 @@ void instance_moved(struct instance *instance, struct message *message, struct t
     instance->gone = true;
     instance->lost_due_ms = turn->now_ms + link_grace_ms(turn->limits);
     instance_arm(instance, turn, instance->lost_due_ms + 1);
-    usher__v1__handover_instance__free_unpacked(from, NULL);
     message_destroy(message);
 }

@@ -160,19 +160,17 @@ bool user_move_out(const struct session *session, actor_handle self, const char 
 struct moved_message {
     struct message header;
     bool connected;
-    uint32_t size;
-    uint8_t bytes[]; /* a HandoverUser */
+    const Usher__V1__HandoverUser *user;
 };
 
 struct message *user_move_in(const Usher__V1__HandoverUser *user, bool connected,
                              const struct moved_records *records)
 {
-    size_t size = usher__v1__handover_user__get_packed_size(user);
-    struct moved_message *message = friends_move_message(user, sizeof(*message) + size, records);
+    struct moved_message *message = friends_move_message(user, sizeof(*message), records);
     if (message == NULL)
         return NULL;
     message->connected = connected;
-    message->size = (uint32_t)usher__v1__handover_user__pack(user, message->bytes);
+    message->user = user;
     return &message->header;
 }
 
@@ -258,7 +256,7 @@ static void fill(struct session *session, const Usher__V1__HandoverUser *user, s
 
 static bool is_one(const Usher__V1__HandoverUser *user)
 {
-    return user != NULL && user->epoch != 0 && user->secret.len == SECRET_BYTES &&
+    return user->epoch != 0 && user->secret.len == SECRET_BYTES &&
            (user->status == SESSION_IS_ONLINE || user->status == SESSION_IS_DETACHED) &&
            user->unseen <= user->waiting && user->waiting <= user->n_inbox &&
            strlen(user->rooms) <= STORE_ROOMS_BYTES_MAX &&
@@ -269,9 +267,7 @@ static bool is_one(const Usher__V1__HandoverUser *user)
 void user_moved(struct session *session, struct message *message, struct turn *turn)
 {
     const struct moved_message *moved = (const struct moved_message *)message;
-    Usher__V1__HandoverUser *user;
-    MEMORY_MUST((user = usher__v1__handover_user__unpack(NULL, moved->size, moved->bytes)) != NULL,
-                "a user");
+    const Usher__V1__HandoverUser *user = moved->user;
     /* It is this process that ends otherwise, and the one before it goes on. */
     CHECK(session->status == SESSION_NONE && is_one(user));
     fill(session, user, turn);
@@ -292,6 +288,5 @@ void user_moved(struct session *session, struct message *message, struct turn *t
         session->loss_cause = USHER__V1__PRESENCE_EVENT__CAUSE__SHUTDOWN;
         session->deadline_ms = turn->now_ms;
     }
-    usher__v1__handover_user__free_unpacked(user, NULL);
     message_destroy(message);
 }

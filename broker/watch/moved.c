@@ -134,18 +134,15 @@ bool watch_move_out(const struct watch_place *place, struct watch_walk *walk, st
 
 struct moved_message {
     struct message header;
-    uint32_t size;
-    uint8_t bytes[]; /* a HandoverShard */
+    const Usher__V1__HandoverShard *shard;
 };
 
 struct message *watch_move_in(const Usher__V1__HandoverShard *shard)
 {
-    size_t size = usher__v1__handover_shard__get_packed_size(shard);
-    struct moved_message *message = message_create(MESSAGE_MOVED, sizeof(*message) + size);
-    if (message == NULL)
-        return NULL;
-    message->size = (uint32_t)usher__v1__handover_shard__pack(shard, message->bytes);
-    return &message->header;
+    struct moved_message *message = message_create(MESSAGE_MOVED, sizeof(*message));
+    if (message != NULL)
+        message->shard = shard;
+    return message != NULL ? &message->header : NULL;
 }
 
 static void fill_status(struct target *target, struct bytes name,
@@ -199,14 +196,10 @@ static void take_target(struct watch_shard *shard, const Usher__V1__HandoverTarg
 
 void watch_moved(struct watch_shard *shard, const struct message *message, struct turn *turn)
 {
-    const struct moved_message *moved = (const struct moved_message *)message;
-    Usher__V1__HandoverShard *from;
-    MEMORY_MUST((from = usher__v1__handover_shard__unpack(NULL, moved->size, moved->bytes)) != NULL,
-                "friends");
+    const Usher__V1__HandoverShard *from = ((const struct moved_message *)message)->shard;
     shard->look_again_ms = from->look_again_ms;
     for (size_t i = 0; i < from->n_targets; i++)
         take_target(shard, from->targets[i], turn);
-    usher__v1__handover_shard__free_unpacked(from, NULL);
 }
 
 void watch_fetch(const struct watch_place *place, uint64_t hash, unsigned step)

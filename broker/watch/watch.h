@@ -50,7 +50,8 @@ struct watch_walk {
 bool watch_move_out(const struct watch_place *place, struct watch_walk *walk, struct arena *arena,
                     Usher__V1__HandoverShard *shard);
 
-/* Over there: the message that adds them to a shard. NULL without memory. */
+/* Over there: the message that adds them to a shard; borrows them until a turn has received it.
+ * NULL without memory. */
 struct message *watch_move_in(const Usher__V1__HandoverShard *shard);
 
 /* How that one of its targets looks, borrowed; NULL: there is no such. Between two turns. It is
