@@ -50,7 +50,7 @@ void broker_succeed(void *context, uint64_t *frozen_ms, char *error)
     struct upgrade_report report;
     if (upgrade_hand_over(&parts, broker->options->process_upgrade_program, broker->arguments,
                           &report)) {
-        log_close(broker->log); /* it writes what it has */
+        log_finish(broker->log); /* threads of nng and HTTP may be about to say something */
         link_hide(broker->egress.link);
         _exit(0);
     }

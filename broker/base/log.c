@@ -70,6 +70,7 @@ struct log {
     struct batch *filling;
     uint64_t dropped;
     bool finished; /* the writer touches nothing any more but the lock */
+    bool joined;   /* or left behind */
     pthread_cond_t finish;
     struct metrics *metrics;
     struct rate rates[LOG_EVENT_COUNT];
@@ -303,22 +304,33 @@ static bool wait_finished(struct log *log)
     return log->finished;
 }
 
-void log_close(struct log *log)
+/* False: the writer hangs. */
+static bool finish(struct log *log)
 {
-    if (log == NULL)
-        return;
     lock_take(&log->lock);
     atomic_store_explicit(&log->close_ms, env_monotonic_ms(env_system()) + CLOSE_PATIENCE_MS,
                           memory_order_relaxed);
     pthread_cond_signal(&log->wake);
     bool finished = wait_finished(log);
+    bool joined = log->joined;
+    log->joined = true;
     log->metrics = NULL; /* whoever is left behind counts nowhere */
     lock_give(&log->lock);
-    if (!finished) {
-        pthread_detach(log->writer);
+    if (!joined)
+        (void)(finished ? pthread_join(log->writer, NULL) : pthread_detach(log->writer));
+    return finished;
+}
+
+void log_finish(struct log *log)
+{
+    if (log != NULL)
+        (void)finish(log);
+}
+
+void log_close(struct log *log)
+{
+    if (log == NULL || !finish(log))
         return;
-    }
-    pthread_join(log->writer, NULL);
     pthread_cond_destroy(&log->finish);
     pthread_cond_destroy(&log->wake);
     lock_destroy(&log->lock);

@@ -65,6 +65,10 @@ int log_open(struct log **log, const struct log_options *options);
  * more. NULL is fine. */
 void log_close(struct log *log);
 
+/* The same for a process that is about to end with all its threads: nothing is freed until
+ * log_close, and what others log from now on is not written. NULL is fine. */
+void log_finish(struct log *log);
+
 /* Any thread; never blocks on the reader; the fields are borrowed for the call. A NULL log: nothing
  * happens. An event below the level: only the recorder gets it. */
 void log_event(struct log *log, enum log_event_id id, const struct log_field *fields, size_t count);

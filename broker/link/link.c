@@ -673,6 +673,9 @@ static void stop_exchanges(void *argument)
 
 void link_hide(struct link *link)
 {
+    lock_take(&link->lock);
+    link->hidden = true;
+    lock_give(&link->lock);
     for (size_t i = 0; i < link->endpoint_count; i++)
         endpoint_unlink(&link->endpoints[i]);
 }

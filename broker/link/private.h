@@ -277,6 +277,7 @@ struct link {
     unsigned strangers;     /* exchanges that wait or are sent for them */
     unsigned busy;          /* calls up, and answers on their way into nng */
     bool closing;
+    bool hidden; /* nobody comes any more, and that is as it should be */
     bool reaper_stuck;
 };
 

@@ -42,7 +42,7 @@
 static bool is_closing(struct link *link)
 {
     lock_take(&link->lock);
-    bool closing = link->closing;
+    bool closing = link->closing || link->hidden;
     lock_give(&link->lock);
     return closing;
 }
@@ -64,7 +64,7 @@ static bool rest(struct link *link, uint64_t until_ms)
     lock_take(&link->lock);
     while (!link->closing && link_wait(link, until_ms)) {
     }
-    bool closing = link->closing;
+    bool closing = link->closing || link->hidden;
     lock_give(&link->lock);
     return !closing;
 }
@@ -113,7 +113,7 @@ static enum finding knock(struct link *link, const struct endpoint *endpoint)
 {
     int fd = endpoint_knock(endpoint);
     if (fd == -ECONNREFUSED || fd == -ENOENT || fd == -EAGAIN)
-        return DEAD;
+        return is_closing(link) ? UNKNOWN : DEAD;
     if (fd < 0)
         return UNKNOWN; /* our own trouble, such as no free descriptor: look again */
     confess(link, fd);

@@ -285,6 +285,23 @@ static void test_close_is_bounded(void **state)
     free_fixture(&fixture);
 }
 
+/* Other threads do not know yet that the process ends, and may say something. */
+static void test_finished_is_not_freed(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    open_log(&fixture, LOG_INFO, UINT32_MAX);
+    LOG(fixture.log, READY);
+    log_finish(fixture.log);
+    for (unsigned i = 0; i < 20000; i++)
+        LOG(fixture.log, LOGIN, LOG_U("number", i));
+    log_finish(NULL);
+    close_log(&fixture);
+    assert_int_equal(count_of(fixture.text, "}\n"), 1);
+    assert_int_equal(metrics_read(fixture.metrics, METRIC_log_lines), 1);
+    free_fixture(&fixture);
+}
+
 /* The reader went away: lines are lost, the process lives. */
 static void test_broken_pipe(void **state)
 {
@@ -344,6 +361,7 @@ int main(void)
         cmocka_unit_test(test_rate_limit),
         cmocka_unit_test(test_nobody_reads),
         cmocka_unit_test(test_close_is_bounded),
+        cmocka_unit_test(test_finished_is_not_freed),
         cmocka_unit_test(test_broken_pipe),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_a_line_is_written_at_once),

@@ -1242,6 +1242,27 @@ static void an_old_exchange_does_not_answer_a_new_request(void **state)
     service_close(service);
 }
 
+/* And the watchdog does not put it back. */
+static void who_is_connected_to_a_hidden_link_stays(void **state)
+{
+    char error[256];
+    struct service *service = malloc(sizeof(*service));
+    service_init(service, ANSWER_AT_ONCE);
+    service->knock_seconds = 1;
+    assert_int_equal(0, service_listen(service, service->url, NULL, 4, error));
+    nng_socket old = dial(service->url);
+    assert_answers(old, "a", "a");
+    link_hide(service->link);
+    for (int i = 0; i < 25; i++) { /* two looks of the watchdog */
+        assert_int_equal(-1, access(service->path, F_OK));
+        usleep(100000);
+    }
+    assert_answers(old, "b", "b");
+    assert_int_equal(0, metrics_read(service->metrics, METRIC_link_listener_deaths));
+    nng_close(old);
+    service_close(service);
+}
+
 static void closing_with_peers_tells_nothing_more(void **state)
 {
     struct service *service = service_open(PARK, 4);
@@ -1591,6 +1612,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(what_is_not_ours_at_the_path_stays),
     cmocka_unit_test(bad_urls_are_refused),
     cmocka_unit_test(an_old_exchange_does_not_answer_a_new_request),
+    cmocka_unit_test(who_is_connected_to_a_hidden_link_stays),
     cmocka_unit_test(closing_with_peers_tells_nothing_more),
     cmocka_unit_test(an_excuse_serves_once),
     cmocka_unit_test(a_canary_that_is_gone_is_told),
