@@ -64,7 +64,7 @@ static bool rest(struct link *link, uint64_t until_ms)
     lock_take(&link->lock);
     while (!link->closing && link_wait(link, until_ms)) {
     }
-    bool closing = link->closing || link->hidden;
+    bool closing = link->closing;
     lock_give(&link->lock);
     return !closing;
 }
