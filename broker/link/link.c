@@ -676,8 +676,8 @@ void link_hide(struct link *link)
     lock_take(&link->lock);
     link->hidden = true;
     lock_give(&link->lock);
-    for (size_t i = 0; i < link->endpoint_count; i++)
-        endpoint_unlink(&link->endpoints[i]);
+    for (size_t i = 0; i < link->watched_count; i++)
+        endpoint_unlink(link->watched[i]);
 }
 
 void link_close(struct link *link)
@@ -691,7 +691,8 @@ void link_close(struct link *link)
     lock_give(&link->lock);
     watch_stop(link);
     bool safe = bounded_run(stop_exchanges, link);
-    link_hide(link); /* nobody new comes to a socket without a reader */
+    for (size_t i = 0; i < link->endpoint_count; i++)
+        endpoint_unlink(&link->endpoints[i]); /* nobody new comes to a socket without a reader */
     safe = safe && wait_alone(link);
     if (safe && link->canary.open)
         safe = bounded_close(link->canary.subscriber) && bounded_close(link->canary.publisher);

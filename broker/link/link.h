@@ -107,10 +107,10 @@ struct link_health {
 };
 struct link_health link_health(struct link *link);
 
-/* Takes the socket files away, so that nobody new comes; who is connected stays. For a process that
- * ends at once: the end of its connections is seen before that of its listener, and who came back
- * to this one would be thrown out in the middle of the handshake, from which a dialer of nng 1.5
- * never returns. */
+/* Takes the socket files away, that of the feed too, so that nobody new comes; who is connected
+ * stays. For a process that ends at once: the end of its connections is seen before that of its
+ * listener, and who came back to this one would be thrown out in the middle of the handshake, from
+ * which a dialer of nng 1.5 never returns. */
 void link_hide(struct link *link);
 
 /* No more on_request or on_gone after it returns; it waits for those that run, so it is not called

@@ -39,12 +39,13 @@
  * to come within a tick, and the pair has to be connected again later. If it comes after all, the
  * alarm is taken back. */
 
-static bool is_closing(struct link *link)
+/* Nobody is to come any more: what is found then is no fault. */
+static bool is_ending(struct link *link)
 {
     lock_take(&link->lock);
-    bool closing = link->closing || link->hidden;
+    bool ending = link->closing || link->hidden;
     lock_give(&link->lock);
-    return closing;
+    return ending;
 }
 
 void watch_judge(struct endpoint *endpoint, uint64_t troubles)
@@ -90,7 +91,7 @@ static enum finding listen_to(struct link *link, const struct endpoint *endpoint
     if (!endpoint_greet(endpoint, fd))
         return DEAD;
     if (!greeted_by(fd, until_ms))
-        return is_closing(link) ? UNKNOWN : DEAD;
+        return is_ending(link) ? UNKNOWN : DEAD;
     while ((now_ms = env_monotonic_ms(env_system())) < until_ms) {
         if (endpoint_number(endpoint, "accept") > before)
             return ALIVE;
@@ -113,7 +114,7 @@ static enum finding knock(struct link *link, const struct endpoint *endpoint)
 {
     int fd = endpoint_knock(endpoint);
     if (fd == -ECONNREFUSED || fd == -ENOENT || fd == -EAGAIN)
-        return is_closing(link) ? UNKNOWN : DEAD;
+        return is_ending(link) ? UNKNOWN : DEAD;
     if (fd < 0)
         return UNKNOWN; /* our own trouble, such as no free descriptor: look again */
     confess(link, fd);
@@ -180,7 +181,7 @@ static void examine(struct link *link, struct endpoint *endpoint)
 static void check_listeners(struct link *link)
 {
     bool routine = link->ticks % link->knock_ticks == 0;
-    for (size_t i = 0; i < link->watched_count && !is_closing(link); i++) {
+    for (size_t i = 0; i < link->watched_count && !is_ending(link); i++) {
         struct endpoint *endpoint = link->watched[i];
         if (atomic_load(&endpoint->state) == ENDPOINT_SERVING) {
             watch_judge(endpoint, endpoint_number(endpoint, "other"));

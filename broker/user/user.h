@@ -38,8 +38,8 @@ struct moved_records {
 };
 
 /* The message that makes him what he was, to be posted to an actor of that handle and name.
- * `connected`: his connection has come over, too. Borrows `user` until a turn has
- * received that. NULL without memory. */
+ * `connected`: his connection has come over, too. Borrows `user` until a turn has received
+ * that. NULL without memory. */
 struct message *user_move_in(const Usher__V1__HandoverUser *user, bool connected,
                              const struct moved_records *records);
 

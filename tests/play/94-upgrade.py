@@ -5,6 +5,7 @@ have on its way, notice nothing; whatever goes wrong before the last word leaves
 import os
 import socket
 import stat
+import tempfile
 import time
 
 from usherplay import (
@@ -109,21 +110,28 @@ def read_all(sock, size):
     return got
 
 
-def come_back(broker, thrown_out):
-    """A backend that is back as soon as it can be: it says what nng says first, and waits for the end."""
+REQ, REP, PUB, SUB = 0x30, 0x31, 0x20, 0x21
+
+
+def hello_of(protocol):
+    return b"\0SP\0\0" + bytes([protocol]) + b"\0\0"
+
+
+def come_back(path, own, others, thrown_out):
+    """A peer that is back as soon as it can be: it says what nng says first, and waits for the end."""
 
     def once(_):
         with socket.socket(socket.AF_UNIX) as sock:
             try:
-                sock.connect(broker.link_path)
+                sock.connect(path)
             except (FileNotFoundError, ConnectionRefusedError):
                 return
             try:
-                sock.sendall(b"\0SP\0\0\x30\0\0")
+                sock.sendall(hello_of(own))
                 hello = read_all(sock, 8)
             except ConnectionError as error:
                 hello = error
-            if hello != b"\0SP\0\0\x31\0\0":
+            if hello != hello_of(others):
                 thrown_out.append(hello)
                 return
             sock.settimeout(0.5)
@@ -135,12 +143,15 @@ def come_back(broker, thrown_out):
     return once
 
 
-def scene_backends_come_to_one_that_serves():
+def scene_peers_come_to_one_that_serves():
     """A dialer of nng 1.5 that is thrown out in the middle of its handshake never comes back by itself, and a
     service was away for as long as its requests may take: two seconds, and then it was lost."""
-    with SucceededBroker() as broker:
+    with tempfile.TemporaryDirectory() as folder, SucceededBroker(
+        {"feed.url": f"ipc://{folder}/feed.sock"}
+    ) as broker:
         thrown_out = []
-        loops = [Loop(come_back(broker, thrown_out)) for _ in range(8)]
+        peers = 4 * [(broker.link_path, REQ, REP)] + 4 * [(f"{folder}/feed.sock", SUB, PUB)]
+        loops = [Loop(come_back(*peer, thrown_out)) for peer in peers]
         for _ in range(UPGRADES):
             time.sleep(0.1)
             broker.upgrade()
@@ -237,7 +248,7 @@ def scene_who_may_ask():
 play(
     scene_nobody_notices,
     scene_what_is_on_its_way,
-    scene_backends_come_to_one_that_serves,
+    scene_peers_come_to_one_that_serves,
     scene_the_store_goes_on,
     scene_stored_messages,
     scene_programs_that_do_not,
